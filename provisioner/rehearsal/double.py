@@ -202,6 +202,11 @@ class Double:
             own = tuple(one.id for one in images.shown() if one.owner == "self")
             return own, tuple(one.id for one in images.snapshots())
 
+    def placement_groups(self) -> tuple[str, ...]:
+        """Return the names of all placement groups."""
+        with self._lock:
+            return tuple(one.name for one in self._model.groups.shown())
+
     def written(self) -> dict[str, bytes]:
         """Return the objects in the scenario's buckets that are new or changed, by s3:// URL."""
         return {

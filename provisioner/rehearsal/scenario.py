@@ -213,6 +213,8 @@ class _File(_Edge):
     template_lag: _Duration = 0.0
     forget_after: _Duration = Conditions.forget_after
     image_delay: _Duration = 0.0
+    placement_groups: Annotated[int, Field(ge=0)] = Conditions.placement_groups
+    group_lag: _Duration = 0.0
     capacity: list[_Capacity] = []
     prices: list[_Price] = []
     disk: _Disk | None = None
@@ -242,6 +244,8 @@ class _File(_Edge):
             template_lag=self.template_lag,
             forget_after=self.forget_after,
             image_delay=self.image_delay,
+            placement_groups=self.placement_groups,
+            group_lag=self.group_lag,
             capacity=tuple(one.made() for one in self.capacity),
             prices=tuple(PriceRule(**one.fields()) for one in self.prices),
             disk=(self.disk.gib, self.disk.iops, self.disk.throughput) if self.disk else None,

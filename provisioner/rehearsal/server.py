@@ -33,7 +33,7 @@ from provisioner.rehearsal.ec2.api import Ec2
 #: Parameters that name the resource of a call outside S3; the first one that the call has is used.
 _NAMES = (
     *("InstanceId", "ImageId", "SnapshotId", "LaunchTemplateName", "ClientToken", "Name", "SecretId"),
-    "InstanceProfileName",
+    *("InstanceProfileName", "GroupName"),
 )
 
 

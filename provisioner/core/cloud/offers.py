@@ -48,6 +48,8 @@ class InstanceType:
     #: The zones of the region that offer it and in which the installation has a subnet.
     zones: tuple[str, ...]
     spot: bool
+    #: Whether its machines may be in a cluster placement group; EC2 decides if an earlier version stored the catalog.
+    cluster: bool = True
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,7 @@ class Account:
             said["MemoryInfo"]["SizeInMiB"],
             tuple(sorted(self._zones[name])),
             "spot" in said.get("SupportedUsageClasses", ()),
+            "cluster" in said["PlacementGroupInfo"]["SupportedStrategies"],
         )
 
 

@@ -2,8 +2,9 @@
 
 From the Service Authorization Reference ("Actions, resources, and condition keys for Amazon EC2", and likewise for
 Amazon S3, AWS Systems Manager, AWS Secrets Manager, Amazon ECR and IAM) and the EC2 User Guide ("Prerequisites for EC2
-Fleet"). EC2 actions that terminate machines, or create or delete AMIs and snapshots, are evaluated on these resources.
-All other EC2 actions are evaluated on `*`, so a policy that limits them to some resources denies them here.
+Fleet"). EC2 actions that terminate machines, create or delete AMIs and snapshots, or delete placement groups are
+evaluated on these resources. All other EC2 actions are evaluated on `*`, so a policy that limits them to some resources
+denies them here.
 """
 
 from collections.abc import Mapping
@@ -22,10 +23,11 @@ class On(Enum):
     PARAMETER = "{parameter}"
     SECRET = "{secret}"
     PROFILE = "arn:aws:iam::{account}:instance-profile/{profile}"
-    #: Evaluated once for each machine, AMI or snapshot that the call names.
+    #: Evaluated once for each machine, AMI, snapshot or placement group that the call names.
     INSTANCE = "arn:aws:ec2:{region}:{account}:instance/{id}"
     IMAGE = "arn:aws:ec2:{region}::image/{id}"
     SNAPSHOT = "arn:aws:ec2:{region}::snapshot/{id}"
+    GROUP = "arn:aws:ec2:{region}:{account}:placement-group/{id}"
     #: The AMI and the snapshot that the call creates.
     NEW_IMAGE = "arn:aws:ec2:{region}::image/*"
     NEW_SNAPSHOT = "arn:aws:ec2:{region}::snapshot/*"
@@ -50,6 +52,7 @@ _DESCRIBE = (
     "DescribeInstanceStatus",
     "DescribeInstances",
     "DescribeLaunchTemplates",
+    "DescribePlacementGroups",
     "DescribeSnapshots",
     "DescribeSpotPriceHistory",
     "DescribeSubnets",
@@ -61,6 +64,8 @@ ASKS: Mapping[tuple[str, str], tuple[Ask, ...]] = {
     **{("ec2", name): _asks(On.ANYTHING, f"ec2:{name}") for name in _DESCRIBE},
     # CreateTags is required if the call has tags; the control plane's calls always have tags.
     ("ec2", "CreateLaunchTemplate"): _asks(On.ANYTHING, "ec2:CreateLaunchTemplate", "ec2:CreateTags"),
+    ("ec2", "CreatePlacementGroup"): _asks(On.ANYTHING, "ec2:CreatePlacementGroup", "ec2:CreateTags"),
+    ("ec2", "DeletePlacementGroup"): _asks(On.GROUP, "ec2:DeletePlacementGroup"),
     ("ec2", "CreateFleet"): (
         *_asks(On.ANYTHING, "ec2:CreateFleet", "ec2:RunInstances", "ec2:CreateTags"),
         *_asks(On.ROLE, "iam:PassRole"),

@@ -55,8 +55,14 @@ def secret_arn(region: str, id: str) -> str:
     return id if id.startswith("arn:") else f"arn:aws:secretsmanager:{region}:{ID}:secret:{id}-random"
 
 
-#: Parameters of a call that hold ids of machines, AMIs or snapshots; each id is evaluated separately.
-_NAMED = {On.INSTANCE: ("InstanceIds", "InstanceId"), On.IMAGE: ("ImageId",), On.SNAPSHOT: ("SnapshotId",)}
+#: Parameters of a call that hold ids of machines, AMIs or snapshots, or the name of a placement group; each id is
+#: evaluated separately.
+_NAMED = {
+    On.INSTANCE: ("InstanceIds", "InstanceId"),
+    On.IMAGE: ("ImageId",),
+    On.SNAPSHOT: ("SnapshotId",),
+    On.GROUP: ("GroupName",),
+}
 
 
 def _several(value: Any) -> list[Any]:
@@ -70,7 +76,7 @@ class Known(Protocol):
         """Return the role that a launch gives to its machines; empty if it gives none."""
 
     def tags_of(self, id: str) -> Mapping[str, str] | None:
-        """Return the tags of a machine, an AMI or a snapshot; None for an unknown id."""
+        """Return the tags of a machine, an AMI, a snapshot or a placement group; None for an unknown id or name."""
 
 
 class Rights:

@@ -15,6 +15,7 @@ from provisioner.rehearsal.ec2.filters import fits, tagged
 from provisioner.rehearsal.ec2.instance import Content, FleetRequest, Instance
 from provisioner.rehearsal.ec2.machine_image_api import ImageCalls
 from provisioner.rehearsal.ec2.model import Model
+from provisioner.rehearsal.ec2.placement_group_api import PlacementGroupCalls
 
 _CODES = {
     MachineState.PENDING: 0,
@@ -34,7 +35,7 @@ _FLEET = {
     "SpotOptions",
     "OnDemandOptions",
 }
-_OVERRIDE = {"InstanceType", "SubnetId", "Priority"}
+_OVERRIDE = {"InstanceType", "SubnetId", "Priority", "Placement"}
 
 
 class Ec2:
@@ -68,6 +69,7 @@ class Ec2:
             "GetConsoleOutput": self._get_console_output,
             "DescribeSpotPriceHistory": self._describe_spot_price_history,
             **ImageCalls(model, lock, now=now, changed=changed, forget=forget, account=account).calls,
+            **PlacementGroupCalls(model, lock, now=now).calls,
         }
 
     def answer(self, call: Call) -> dict[str, Any]:
@@ -87,9 +89,10 @@ class Ec2:
         return profiles[0].rpartition("/")[2] if profiles else ""
 
     def tags_of(self, id: str) -> Mapping[str, str] | None:
-        """Return the tags of a machine, an AMI or a snapshot; None for an unknown id."""
+        """Return the tags of a machine, an AMI, a snapshot or a placement group; None for an unknown id or name."""
         with self._lock:
             found = [one.tags for one in self._model.every() if one.id == id]
+            found += [one.tags for one in self._model.groups.shown() if one.name == id]
             return found[0] if found else self._model.images.tags_of(id)
 
     # Launching
@@ -131,6 +134,8 @@ class Ec2:
         for one in overrides:
             if set(one) - _OVERRIDE or not {"InstanceType", "SubnetId"} <= set(one):
                 raise NotPlayed(f"a CreateFleet override of {sorted(one)}")
+            if set(one.get("Placement", {})) - {"GroupName"} or one.get("Placement") != overrides[0].get("Placement"):
+                raise NotPlayed(f"a CreateFleet override with the placement {one.get('Placement')}")
             zone = self._model.subnets.get(one["SubnetId"], "")
             subnets[Offer(market, one["InstanceType"], zone)] = one["SubnetId"]
         options = said.get("SpotOptions" if market is Market.SPOT else "OnDemandOptions", {})
@@ -152,6 +157,7 @@ class Ec2:
                 tags=tagged(said, "instance"),
                 by_price=not (ordered and market is Market.ON_DEMAND),
                 together=bool(limits[0]),
+                group=overrides[0].get("Placement", {}).get("GroupName", "") if overrides else "",
                 rest=json.dumps(said, sort_keys=True, default=str),
             )
             answer = self._model.create_fleet(request, self._now())
@@ -161,7 +167,8 @@ class Ec2:
             launched.setdefault(offer, []).append(instance_id)
 
         def of(offer: Offer) -> dict[str, Any]:
-            override = {"InstanceType": offer.instance_type, "SubnetId": subnets[offer]}
+            override: dict[str, Any] = {"InstanceType": offer.instance_type, "SubnetId": subnets[offer]}
+            override |= {"Placement": {"GroupName": request.group}} if request.group else {}
             name = {"LaunchTemplateName": request.template, "Version": "1"}
             return {
                 "LaunchTemplateAndOverrides": {"LaunchTemplateSpecification": name, "Overrides": override},
@@ -332,7 +339,7 @@ def _described(one: Instance) -> dict[str, Any]:
         "State": _state(one.state),
         "StateTransitionReason": change.transition,
         "LaunchTime": one.launch_time,
-        "Placement": {"AvailabilityZone": one.offer.zone, "Tenancy": "default"},
+        "Placement": {"AvailabilityZone": one.offer.zone, "GroupName": one.group, "Tenancy": "default"},
         "ClientToken": one.token,
         "Tags": [{"Key": key, "Value": value} for key, value in one.tags.items()],
     }

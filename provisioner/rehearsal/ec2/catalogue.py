@@ -24,6 +24,6 @@ _FIGURES = {
 }
 
 TYPES = {
-    name: InstanceType(name, "x86_64", gpus, vcpus, memory, ZONES, spot=True)
+    name: InstanceType(name, "x86_64", gpus, vcpus, memory, ZONES, spot=True, cluster=not name.startswith("t"))
     for name, (gpus, vcpus, memory) in _FIGURES.items()
 }

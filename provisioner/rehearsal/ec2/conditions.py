@@ -153,6 +153,10 @@ class Conditions:
     flap: float = 0.0
     #: Seconds for which a launch from a new launch template fails with `NotFound`.
     template_lag: float = 0.0
+    #: Maximum number of placement groups (EC2 User Guide, "Placement groups").
+    placement_groups: int = 500
+    #: Seconds for which a new placement group is pending; until then, launches into it fail with `Unknown`.
+    group_lag: float = 0.0
     #: Seconds for which a terminated machine is still listed; AWS: about an hour.
     forget_after: float = 3600.0
     capacity: tuple[Capacity, ...] = ()
@@ -173,3 +177,8 @@ class Conditions:
     #: Whether a replayed CreateFleet returns the same machines with different errors. Assumed: AWS does not document
     #: the answer to a replayed instant fleet.
     replay_errors: bool = False
+
+    def capacity_of(self, offer: Offer, began: float, now: float) -> Capacity | None:
+        """Return the rule that applies to the offer now, or None; the double started at the Unix time `began`."""
+        fitting = [rule for rule in self.capacity if rule.where.fits(offer) and began + rule.at <= now]
+        return max(enumerate(fitting), key=lambda item: (item[1].at, item[0]))[1] if fitting else None

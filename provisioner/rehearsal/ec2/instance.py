@@ -42,6 +42,8 @@ class FleetRequest:
     by_price: bool = True
     #: Whether all machines must be of one type and in one zone, and none is launched if one offer has too few.
     together: bool = False
+    #: Name of the cluster placement group of all machines; "" for none.
+    group: str = ""
     #: The caller's whole request as text, to compare with a later request that has the same token.
     rest: str = ""
 
@@ -87,6 +89,8 @@ class Instance:
     taken_at: float | None = None
     #: Whether the power is on: from the boot until `Model.gone` is called.
     powered: bool = False
+    #: Name of its placement group, or "".
+    group: str = ""
 
     @property
     def now(self) -> Change:

@@ -18,7 +18,7 @@ from provisioner.core.cloud.machines import ENDING, MachineState
 from provisioner.core.cloud.offers import InstanceType, Market, Offer
 from provisioner.rehearsal.aws.refused import Refused
 from provisioner.rehearsal.ec2 import listing
-from provisioner.rehearsal.ec2.conditions import Breakdown, Capacity, Conditions, Interruption, Rebalance, Unheeded
+from provisioner.rehearsal.ec2.conditions import Breakdown, Conditions, Interruption, Rebalance, Unheeded
 from provisioner.rehearsal.ec2.instance import (
     Booted,
     Captured,
@@ -35,6 +35,7 @@ from provisioner.rehearsal.ec2.instance import (
     Unplugged,
 )
 from provisioner.rehearsal.ec2.machine_images import Images
+from provisioner.rehearsal.ec2.placement_groups import PlacementGroups
 
 #: A rule that affects at most `times` machines.
 _Mishap = TypeVar("_Mishap", Breakdown, Interruption, Rebalance)
@@ -58,6 +59,7 @@ class Model:
         self.began = began
         self.subnets = subnets
         self.images = Images(conditions.image_delay, new_id)
+        self.groups = PlacementGroups(conditions.placement_groups, conditions.group_lag, new_id)
         self._types = types
         self._new_id = new_id
         self._network = network
@@ -169,15 +171,15 @@ class Model:
             while len(machines) < request.count:
                 # The first offer with room for all machines of `together` has room for each of them.
                 others = request.count - 1 - len(machines) if request.together else 0
-                error = self._why_not(offer, subnet, template.content.image, now, others)
+                error = self._why_not(offer, subnet, template.content.image, request.group, now, others)
                 if error:
                     errors.append(error)
                     break
                 token = f"{fleet}-{len(machines)}"
-                machines.append((self._launch(offer, subnet, template, request.tags, token, now), offer))
+                machines.append((self._launch(offer, subnet, template, request, token, now), offer))
         return FleetAnswer(fleet, tuple(machines), tuple(errors))
 
-    def _why_not(self, offer: Offer, subnet: str, image: str, now: float, others: int = 0) -> OfferError | None:
+    def _why_not(self, offer: Offer, subnet: str, image: str, group: str, now: float, others: int) -> OfferError | None:
         """Return the error for one more machine beside `others` that are not launched yet, or None."""
         if missing := self.images.why_no_machine(image, now):
             return OfferError(offer, *missing)
@@ -190,6 +192,8 @@ class Model:
             message = f"The requested configuration is currently not supported: {offer}"
             return OfferError(offer, "Unsupported", message)
         live = [one for one in self._instances.values() if one.state != MachineState.TERMINATED]
+        if group and (misplaced := self.groups.why_no_machine(group, offer, kind, live, now)):
+            return OfferError(offer, *misplaced)
         for quota in self.conditions.quotas:
             if quota.where.fits(offer):
                 used = sum(self._vcpus(one) for one in live if quota.where.fits(one.offer))
@@ -200,7 +204,7 @@ class Model:
                         f"You have requested more vCPU capacity than your current vCPU limit of {quota.vcpus} allows."
                     )
                     return OfferError(offer, code, said)
-        rule = self._capacity(offer, now)
+        rule = self.conditions.capacity_of(offer, self.began, now)
         if rule and rule.machines is not None and sum(one.offer == offer for one in live) + others >= rule.machines:
             return OfferError(offer, rule.code, rule.message)
         return None
@@ -208,10 +212,6 @@ class Model:
     def _vcpus(self, instance: Instance) -> int:
         kind = self._types(instance.offer.instance_type)
         return kind.vcpus if kind else 0
-
-    def _capacity(self, offer: Offer, now: float) -> Capacity | None:
-        fitting = [rule for rule in self.conditions.capacity if rule.where.fits(offer) and self.began + rule.at <= now]
-        return max(enumerate(fitting), key=lambda item: (item[1].at, item[0]))[1] if fitting else None
 
     def price(self, offer: Offer, now: float) -> float | None:
         """Return the offer's price at `now` in dollars an hour; None if no price rule fits."""
@@ -224,15 +224,15 @@ class Model:
         return [(self.began + rule.at, rule.dollars) for rule in sorted(rules, key=lambda rule: rule.at)]
 
     def _launch(
-        self, offer: Offer, subnet: str, template: LaunchTemplate, tags: Mapping[str, str], token: str, now: float
+        self, offer: Offer, subnet: str, template: LaunchTemplate, request: FleetRequest, token: str, now: float
     ) -> str:
         instance_id = f"i-{self._new_id()[-17:]}"
         # All of 127/8 is this computer's loopback. The first address is 127.0.1.0: 127.0.0.1 must stay free.
         number = 256 + len(self._instances) + len(self._forgotten)
         place = f"{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
-        born = (Change(MachineState.PENDING, now),)
+        addresses, born = (f"{self._network}.{place}", f"127.{place}"), (Change(MachineState.PENDING, now),)
         self._instances[instance_id] = Instance(
-            instance_id, offer, subnet, f"{self._network}.{place}", f"127.{place}", template, token, dict(tags), born
+            instance_id, offer, subnet, *addresses, template, token, dict(request.tags), born, group=request.group
         )
         self._plan(now + self.conditions.boot_delay, self._run, instance_id)
         if breakdown := self._befalls(self.conditions.breakdowns, offer):
