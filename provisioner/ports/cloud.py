@@ -12,6 +12,7 @@ from provisioner.core.cloud.launches import LaunchAnswer, LaunchRequest, Profile
 from provisioner.core.cloud.machine_images import Ami, Image
 from provisioner.core.cloud.machines import Listing, Machine
 from provisioner.core.cloud.offers import Catalog
+from provisioner.core.cloud.placement_groups import PlacementGroup
 from provisioner.core.cloud.prices import PriceList
 from provisioner.core.errors import CloudError
 
@@ -36,7 +37,10 @@ class Cloud(Protocol):
         """Return the instance profile of that name, with its role's unique id."""
 
     def launch(self, request: LaunchRequest) -> LaunchAnswer:
-        """Request `request.count` machines in one call without retries; make the launch template if it is missing.
+        """Request `request.count` machines in one call without retries.
+
+        The launch template and the placement group are made before the call if they are missing. The group has the
+        machines' tags.
 
         The same request returns the same machines as long as the cloud remembers the token. An answer is final, even
         an answer without machines. Errors that are not among the answer's refusals are raised. After `NoAnswer`,
@@ -60,6 +64,15 @@ class Cloud(Protocol):
 
         A wrong id does not affect the others. The call may be repeated. An id that the cloud does not know is reported
         as `Misconfigured` with the cloud's code; it does not prove that the machine has ended.
+        """
+
+    def placement_groups(self) -> tuple[PlacementGroup, ...]:
+        """Return the placement groups of the installation, without those that are being deleted."""
+
+    def delete_placement_group(self, name: str) -> bool:
+        """Delete a placement group; return False if it has machines that have not ended.
+
+        The call may be repeated: a group that the cloud does not know counts as deleted.
         """
 
     def impaired(self, ids: Collection[str]) -> frozenset[str]:

@@ -18,6 +18,7 @@ MEANINGS = [
     ("MaxFleetCountExceeded", errors.QuotaExceeded),
     ("MaxSpotInstanceCountExceeded", errors.QuotaExceeded),
     ("Client.VolumeLimitExceeded", errors.QuotaExceeded),
+    ("PlacementGroupLimitExceeded", errors.QuotaExceeded),
     ("RequestLimitExceeded", errors.Throttled),
     ("EC2ThrottledException", errors.Throttled),
     ("Throttling", errors.Throttled),
@@ -25,6 +26,9 @@ MEANINGS = [
     ("Unavailable", errors.Transient),
     ("ExpiredToken", errors.Transient),
     ("InvalidLaunchTemplateName.NotFoundException", errors.Transient),
+    ("InvalidPlacementGroup.Unknown", errors.Transient),
+    ("InvalidPlacementGroup.InUse", errors.Transient),
+    ("InvalidParameterCombination", errors.Misconfigured),
     ("Server.InternalError", errors.Transient),
     ("Server.NeverHeardOf", errors.Transient),
     ("Client.InternalError", errors.Misconfigured),
@@ -52,6 +56,14 @@ def test_quota_of_zero_is_misconfigured() -> None:
     said = "You have requested more vCPU capacity than your current vCPU limit of {} allows"
     assert type(translate("VcpuLimitExceeded", said.format(0))) is errors.Misconfigured
     assert type(translate("VcpuLimitExceeded", said.format(10))) is errors.QuotaExceeded
+
+
+def test_limit_of_placement_groups_says_what_to_do() -> None:
+    error = translate("PlacementGroupLimitExceeded", "You've reached the limit.")
+    assert str(error) == (
+        "PlacementGroupLimitExceeded: You've reached the limit; delete placement groups that have no machines, or ask "
+        "AWS for a higher limit"
+    )
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ def _failed(operation: str, code: str, translate: aws.Translate, where: str = ""
         ("CopyObject", "AccessDenied", "s3:GetObject and s3:PutObject"),
         ("GetInstanceProfile", "AccessDenied", "iam:GetInstanceProfile"),
         ("CreateFleet", "UnauthorizedOperation", "ec2:CreateFleet"),
+        ("CreatePlacementGroup", "UnauthorizedOperation", "ec2:CreatePlacementGroup"),
     ],
 )
 def test_denied_call_names_the_right_to_add(operation: str, code: str, right: str) -> None:

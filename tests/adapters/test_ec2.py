@@ -236,6 +236,7 @@ def test_empty_answer_is_an_error_and_no_empty_listing(double: Double, ec2: Ec2,
         lambda: ec2.catalog([TYPE]),
         lambda: ec2.image(double.account.image_id),
         ec2.amis,
+        ec2.placement_groups,
         lambda: ec2.delete_ami("ami-1"),
         lambda: ec2.create_ami(machine.instance_id, "name", {}),
     ):

@@ -42,3 +42,13 @@ def test_machines_that_work_together_are_all_launched_or_none(market: Market) ->
     names = ("MinTargetCapacity", "SingleInstanceType", "SingleAvailabilityZone")
     assert [options[name] for name in names] == [3, True, True]
     assert "MinTargetCapacity" not in str(fleet(request(market), {}))
+
+
+def test_placement_group_is_named_in_every_override() -> None:
+    """The launch template stays the same for all launches. EC2 accepts the group's name only, no zone or tenancy."""
+    plain, placed = (fleet(replace(request(Market.SPOT), placement_group=name), {}) for name in ("", "provision-token"))
+    (config,) = placed["LaunchTemplateConfigs"]
+    assert [each["Placement"] for each in config["Overrides"]] == [{"GroupName": "provision-token"}] * 2
+    for each in config["Overrides"]:
+        del each["Placement"]
+    assert placed == plain

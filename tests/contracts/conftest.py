@@ -18,8 +18,9 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from provisioner.adapters.aws import Session
+from provisioner.adapters.aws import Calls, Session
 from provisioner.adapters.ec2.cloud import Ec2
+from provisioner.adapters.ec2.codes import translate
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.ec2.conditions import (
     Conditions,
@@ -196,7 +197,7 @@ def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
             for name, value in double.environment().items():
                 monkeypatch.setenv(name, value)
             subnets = [subnet for subnet, zone in double.account.subnets.items() if zone[-1] in "abc"]
-            cloud = Ec2(INSTALLATION, Session(double.region), subnets)
+            cloud = Ec2(INSTALLATION, Session(double.region), subnets, calls=Calls(translate, first_wait=0))
             up.callback(cloud.close)
             return Stage(cloud, clock, double.interrupt, host.consoles, double.account.image_id)
 

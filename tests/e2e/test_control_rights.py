@@ -75,8 +75,9 @@ def test_control_policy_equals_the_control_planes_calls(tmp_path: Path, monkeypa
         whole.until(lambda: any(machine.console for machine in machines_of(mute.id)))
         whole.service.runs.stop(mute.id)
         whole.double.faults.clear()
+        near = whole.start("true", name="near", scale=2, placement={"group": "cluster"})
         fine = whole.start("true", name="fine", use_spot_instance=True)
-        _, _, done = whole.done(silent, mute, fine)
+        _, _, _, done = whole.done(silent, mute, near, fine)
         assert done.verdict is not None
         assert done.verdict.outcome is Outcome.SUCCEEDED
         bake_and_delete(whole)

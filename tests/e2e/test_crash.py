@@ -1,11 +1,9 @@
 """No crash and no lost answer leaks a machine, runs a command twice, or changes a run's result."""
 
-import os
 import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from provisioner.rehearsal.aws.calls import CONTROL, Call
 from provisioner.rehearsal.aws.faults import Effect, Rule, When
 from provisioner.rehearsal.machines.script import Script
 from provisioner.rehearsal.machines.scripted import ScriptedHost
+from tests.e2e.ambush import Aim, Ambush, wait_done
 from tests.e2e.daemons import Daemons
 from tests.e2e.rig import Rig, rig
 
@@ -28,47 +27,11 @@ POLLED = {"DescribeInstances", "DescribeInstanceStatus", "GetObject", "ListObjec
 RACED = {"TerminateInstances", "GetConsoleOutput"}
 
 
-@dataclass(frozen=True)
-class Aim:
-    """The n-th call of an API action that the control plane makes for a run."""
-
-    service: str
-    action: str
-    nth: int
-
-
 @pytest.fixture
 def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     host = ScriptedHost((SCRIPT,))
     with rig(tmp_path, monkeypatch, host=host, prices=[{"type": "*", "dollars": 1.0}]) as whole:
         yield whole
-
-
-@dataclass
-class Ambush:
-    """Kills `victim` when the aimed call arrives, and counts the control plane's calls."""
-
-    aim: Aim | None = None
-    victim: int = 0
-    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
-
-    def __post_init__(self) -> None:
-        self.sprung = threading.Event()
-
-    def __call__(self, call: Call) -> None:
-        if call.principal != CONTROL:
-            return
-        self.counts[call.service, call.action] += 1
-        if self.victim and self.aim == Aim(call.service, call.action, self.counts[call.service, call.action]):
-            os.kill(self.victim, 9)
-            self.sprung.set()
-
-
-def wait_done(whole: Rig, run: Run) -> Run:
-    """Wait until the run is done, without running passes."""
-    while (found := whole.service.runs.record(run.id)).done_at is None:
-        threading.Event().wait(0.02)
-    return found
 
 
 def check(whole: Rig, run: Run, where: str) -> None:

@@ -39,7 +39,10 @@ TOKEN, DATA = "hf_0123456789abcdef", "line one\nline two, 'quoted'\n"
 #: A field with only one valid value.
 SINGLE = {"schema_version"}
 #: Fields of runs with several machines (see tests/e2e/test_gangs.py).
-OF_GANGS = {"spec.scale", "spec.limits.gather", "spec.gang.success", "spec.gang.workers", "spec.gang.env"}
+OF_GANGS = {
+    *("spec.scale", "spec.placement.group", "spec.limits.gather"),
+    *("spec.gang.success", "spec.gang.workers", "spec.gang.env"),
+}
 
 #: The job: attempt 1 saves state and fails, attempt 2 requeues, attempt 3 prints what it finds.
 LOOK = """

@@ -85,7 +85,8 @@ def _fitting(deed: Deed, largest: int) -> Deed:
     """Return the deed, with at most `largest` machines if it starts a run."""
     if not isinstance(deed, Start) or deed.spec.get("scale", 1) <= largest:
         return deed
-    return replace(deed, spec={**deed.spec, "scale": largest})
+    placement = {name: value for name, value in deed.spec["placement"].items() if name != "group" or largest > 1}
+    return replace(deed, spec={**deed.spec, "scale": largest, "placement": placement})
 
 
 def world(seed: int, store: Store | None = None) -> World:
@@ -230,6 +231,9 @@ def _spec(dice: random.Random) -> dict[str, Any]:
         spec["placement"]["disk_size"] = "300Gi"
     if dice.random() < 0.3:
         spec["scale"] = dice.randint(2, LARGEST_SCALE)
+        if spec["scale"] > 2:
+            spec["placement"]["group"] = "cluster"
         gang = dice.choice(({}, {}, {"success": "leader"}, {"success": "leader", "workers": "ignore"}))
-        spec["gang"] = gang | dice.choice(({}, {"survivors": "keep"}, {"survivors": "release"}))
+        survivors = dice.choice(({}, {"survivors": "keep"}, {"survivors": "release"}))
+        spec["gang"] = gang | ({} if "group" in spec["placement"] else survivors)
     return spec

@@ -299,8 +299,9 @@ class World:
         """Return whether control plane and world have nothing left to do."""
         if self.now() > self.began + LONGEST:
             stuck = [f"{run.id[-4:]} {run.state} {run.waiting_for}" for run in self.store.live().runs]
-            raise Violation("I2 the world never ends", f"{stuck}, {self.model.alive(self.now())}")
-        if self._plans or self.model.alive(self.now()):
+            groups = [group.name for group in self.model.groups.shown()]
+            raise Violation("I2 the world never ends", f"{stuck}, {self.model.alive(self.now())}, {groups}")
+        if self._plans or self.model.alive(self.now()) or self.model.groups.shown():
             return False
         live = self.store.live()
         return not (live.runs or live.machines or live.launches)

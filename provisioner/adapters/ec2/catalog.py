@@ -17,6 +17,8 @@ def instance_type(info: Mapping[str, Any], zones: Iterable[str]) -> InstanceType
         memory_mib=info["MemoryInfo"]["SizeInMiB"],
         zones=tuple(sorted(zones)),
         spot="spot" in info.get("SupportedUsageClasses", ()),
+        # If EC2 does not describe the type's groups, a launch shows whether it accepts one.
+        cluster="cluster" in info.get("PlacementGroupInfo", {}).get("SupportedStrategies", ("cluster",)),
     )
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from provisioner.adapters import aws
-from provisioner.adapters.ec2 import catalog, imaging, launching, listing, pricelist
+from provisioner.adapters.ec2 import catalog, imaging, launching, listing, placement_groups, pricelist
 from provisioner.adapters.ec2.batches import each
 from provisioner.adapters.ec2.codes import translate
 from provisioner.core import errors
@@ -15,6 +15,7 @@ from provisioner.core.cloud.launches import LaunchAnswer, LaunchRequest, Profile
 from provisioner.core.cloud.machine_images import Ami, Image
 from provisioner.core.cloud.machines import Listing, Machine
 from provisioner.core.cloud.offers import Catalog
+from provisioner.core.cloud.placement_groups import PlacementGroup
 from provisioner.core.cloud.prices import PriceList
 from provisioner.core.cloud.tags import INSTALLATION_TAG, LAUNCH_TAG
 from provisioner.core.errors import CloudError, Misconfigured
@@ -150,6 +151,8 @@ class Ec2:
         self._ensure(request.template)
         # Every machine gets these tags, even if the request lacks them: without them no listing and no reaper finds it.
         tags = {**request.tags, INSTALLATION_TAG: self._installation, LAUNCH_TAG: request.token}
+        if request.placement_group:
+            self._ensure_group(request.placement_group, tags)
         try:
             response = self._calls.once(
                 self._session.client("ec2", LAUNCH_TIMEOUT).create_fleet, **launching.fleet(request, tags)
@@ -175,6 +178,24 @@ class Ec2:
             if error.code != TEMPLATE_EXISTS:
                 raise
         self.known_templates.add(template.name)
+
+    @aws.reading("CreatePlacementGroup")
+    def _ensure_group(self, name: str, tags: Mapping[str, str]) -> None:
+        """Create the group if it is missing; raise Transient if it is not available after a few seconds."""
+        try:
+            parameters = placement_groups.creation(name, tags)
+            made = self._calls.repeat(self._ec2.create_placement_group, **parameters)["PlacementGroup"]
+        except CloudError as error:
+            if error.code != placement_groups.EXISTS:
+                raise
+        else:
+            if made["State"] == "available":
+                return
+        self._calls.repeat(self._wait_for_group, name)
+
+    def _wait_for_group(self, name: str) -> None:
+        answer = self._ec2.describe_placement_groups(GroupNames=[name])
+        placement_groups.wait(name, answer["PlacementGroups"])
 
     def _learn(self, request: LaunchRequest, error: CloudError) -> None:
         """Forget a template that EC2 does not find; raise Conflict for a token that cannot be replayed."""
@@ -257,7 +278,22 @@ class Ec2:
             if "impaired" in (status["InstanceStatus"]["Status"], status["SystemStatus"]["Status"])
         )
 
-    # Terminating, and console output
+    # Placement groups, terminating, and console output
+
+    @aws.reading("DescribePlacementGroups")
+    def placement_groups(self) -> tuple[PlacementGroup, ...]:
+        answer = self._calls.repeat(self._ec2.describe_placement_groups, Filters=[self._ours()])
+        return tuple(placement_groups.listed(answer))
+
+    def delete_placement_group(self, name: str) -> bool:
+        try:
+            # Not repeated at once: EC2 answers "in use" until the machines have ended, which takes minutes.
+            self._calls.once(self._ec2.delete_placement_group, GroupName=name)
+        except CloudError as error:
+            if error.code not in (placement_groups.IN_USE, placement_groups.UNKNOWN):
+                raise
+            return error.code == placement_groups.UNKNOWN
+        return True
 
     def terminate(self, ids: Collection[str]) -> Mapping[str, CloudError]:
         ec2 = self._ec2

@@ -33,11 +33,16 @@ CODES: Mapping[str, type[CloudError]] = {
     "MaxFleetCountExceeded": errors.QuotaExceeded,
     "MaxSpotInstanceCountExceeded": errors.QuotaExceeded,
     "NetworkInterfaceLimitExceeded": errors.QuotaExceeded,
+    "PlacementGroupLimitExceeded": errors.QuotaExceeded,
     "VcpuLimitExceeded": errors.QuotaExceeded,
     "VolumeLimitExceeded": errors.QuotaExceeded,
     # A new template may not be visible everywhere yet.
     "InvalidLaunchTemplateId.NotFound": errors.Transient,
     "InvalidLaunchTemplateName.NotFoundException": errors.Transient,
+    # A new placement group may not be visible everywhere yet.
+    "InvalidPlacementGroup.Unknown": errors.Transient,
+    # Of a launch: the group is bound to another zone. The next launch has a group of its own.
+    "InvalidPlacementGroup.InUse": errors.Transient,
     # In a StateReason: a volume could not be decrypted, because the launch may not use the KMS key.
     "Client.InternalError": errors.Misconfigured,
 }
@@ -59,6 +64,11 @@ SETTINGS: Mapping[str, str] = {
     "InvalidSubnetID": "subnets",
 }
 
+#: By error code: what to do, in addition to EC2's message.
+ADVICE: Mapping[str, str] = {
+    "PlacementGroupLimitExceeded": "delete placement groups that have no machines, or ask AWS for a higher limit",
+}
+
 #: Part of the message for a quota of 0. A run must not wait for such a quota: it stays 0 when machines end.
 _QUOTA_ZERO = re.compile(r"\blimit of 0\b")
 
@@ -72,6 +82,8 @@ def translate(code: str, message: str) -> CloudError:
         meaning = errors.Transient if side == "Server" else errors.Misconfigured
     if setting := SETTINGS.get(code.partition(".")[0]):
         message = f"{message}; correct `{setting}` in the settings"
+    if advice := ADVICE.get(code):
+        message = f"{message.rstrip('.')}; {advice}"
     if meaning is errors.QuotaExceeded and _QUOTA_ZERO.search(message):
         meaning = errors.Misconfigured
     return meaning(message, code)

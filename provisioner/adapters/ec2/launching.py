@@ -60,8 +60,11 @@ def fleet(request: LaunchRequest, tags: Mapping[str, str]) -> dict[str, Any]:
     and by known shortages of capacity; EC2's `lowest-price` would ignore that order.
     """
     spot = request.market is Market.SPOT
+    # The group differs from launch to launch, so it is not in the template, which many launches share.
+    placement = {"Placement": {"GroupName": request.placement_group}} if request.placement_group else {}
     overrides = [
         {"InstanceType": offer.instance_type, "SubnetId": request.subnets[offer.zone]}
+        | placement
         | ({} if spot else {"Priority": float(place)})
         for place, offer in enumerate(request.offers)
     ]

@@ -70,6 +70,8 @@ class LaunchRequest:
     tags: Mapping[str, str]
     #: Whether the machines work on one run together: all of them, of one type and in one zone, are launched, or none.
     together: bool = False
+    #: Name of the cluster placement group of the machines, which no other launch uses; "" for none.
+    placement_group: str = ""
 
 
 @dataclass(frozen=True)

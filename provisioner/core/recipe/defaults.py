@@ -97,6 +97,11 @@ def unoffered(spec: Spec, catalog: Catalog, known_types: Callable[[], Iterable[s
             yield where, f"the region has no instance type {name}{did_you_mean(name, known_types())}"
         elif not found.gpus and spec.placement.gpu == "required":
             yield where, f"{name} has no NVIDIA GPU; choose another type, or set spec.placement.gpu to none"
+        elif spec.placement.group and not found.cluster:
+            yield (
+                where,
+                f"{name} cannot be in a cluster placement group; choose another type, or leave placement.group out",
+            )
         elif not found.spot and spec.markets == (Market.SPOT,):
             yield where, f"EC2 has no spot {name}; choose another type, or set spec.placement.spot_fallback to true"
     for index, zone in enumerate(spec.placement.zones):

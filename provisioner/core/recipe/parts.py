@@ -32,6 +32,8 @@ class Placement(Part):
     disk_throughput: Annotated[int, kinds.between(125, 1000, "MiB a second")] | None = None
     #: With `none`, instance types without an NVIDIA GPU are accepted; otherwise such a type counts as a mistake.
     gpu: Literal["required", "none"] = "required"
+    #: With `cluster`, EC2 places the machines of a run close to each other; if unset, wherever it has capacity.
+    group: Literal["cluster"] | None = None
 
 
 def _patient(silence: float | None) -> float | None:

@@ -222,6 +222,10 @@ def with_overrides(
     if scale is not None:
         data["spec"]["scale"] = scale
         changed.append(("spec", "scale"))
+        if scale == 1:
+            # `start` cannot change the placement, and one machine loses nothing without the group. So the group is left
+            # out, as the options of `gang` are.
+            data["spec"]["placement"]["group"] = None
     return _amended(recipe, data, changed, "start", ungranted)
 
 
@@ -319,6 +323,11 @@ def _wrong(data: Any) -> tuple[Recipe | None, list[tuple[Path, str]]]:
 
 def _clashes(spec: Spec) -> Iterator[tuple[Path, str]]:
     """Yield the problems of fields that are valid alone but not together, as (path, message)."""
+    if spec.placement.group and spec.scale == 1:
+        yield (
+            ("spec", "placement", "group"),
+            "a placement group is for several machines: set scale to 2 or more, or leave placement.group out",
+        )
     if spec.gang.workers == "ignore" and spec.gang.success != "leader":
         yield ("spec", "gang", "workers"), "ignore needs success: leader, because then rank 0 decides when the run ends"
     taken: dict[str, int] = {}

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from provisioner.core.cloud.launches import LaunchRequest, Template
 from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer
+from provisioner.core.cloud.placement_groups import placement_group_of
 from provisioner.core.cloud.tags import INSTALLATION_TAG, JOB_TAG, LAUNCH_TAG, LIFETIME_TAG, OWNER_TAG
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import capacity
@@ -69,6 +70,8 @@ class _Group:
     #: GiB and MiB/s; None for the installation's default.
     disk_size: int | None
     disk_throughput: int | None
+    #: Whether the machines are launched into a cluster placement group.
+    clustered: bool
 
     @property
     def count(self) -> int:
@@ -178,6 +181,7 @@ def _group(run: Run, recipe: Recipe, kept: Sequence[Assignment]) -> _Group:
         # EC2 disks have whole GiB.
         spec.placement.disk_size and math.ceil(spec.placement.disk_size / (1 << 30)),
         spec.placement.disk_throughput,
+        spec.scale > 1 and spec.placement.group == "cluster",
     )
 
 
@@ -207,6 +211,7 @@ def _wanted(zone: str, group: _Group, site: Site) -> bool:
 
 def _fitting(group: _Group, site: Site) -> list[InstanceType]:
     known = [site.catalog.types[name] for name in group.types if name in site.catalog.types]
+    known = [kind for kind in known if kind.cluster or not group.clustered]
     return [kind for kind in known if kind.architecture == site.template.image.architecture]
 
 
@@ -215,6 +220,8 @@ def _never(group: _Group, site: Site) -> str:
     types = ", ".join(group.types)
     if not any(name in site.catalog.types for name in group.types):
         return f"no such instance type here: {types}"
+    if group.clustered and not any(kind.cluster for kind in site.catalog.types.values() if kind.name in group.types):
+        return f"{types}: cannot be in a cluster placement group; choose another type, or leave placement.group out"
     if not _fitting(group, site):
         return f"{types}: the AMI is for {site.template.image.architecture}, the instance type is not"
     where = ", ".join(group.zones + group.subnets) or "the zones of the installation's subnets"
@@ -228,6 +235,7 @@ def _all_dry(group: _Group, possible: list[Offer]) -> str:
     zones = sorted({offer.zone for offer in possible})
     where = zones[0] if len(zones) == 1 else f"any of {len(zones)} zones"
     fallback = "" if Market.ON_DEMAND in group.markets else " or `spot_fallback: true`"
+    fallback += " or no `placement.group`" if group.clustered else ""
     return f"AWS has no {' or '.join(group.markets)} {types} in {where}; more types{fallback} would help"
 
 
@@ -261,5 +269,6 @@ def _launch(group: _Group, runs: list[Run], offers: tuple[Offer, ...], site: Sit
         count=len(runs) * group.count,
         tags=tags,
         together=group.scale > 1,
+        placement_group=placement_group_of(token) if group.clustered else "",
     )
     return Launch(request, tuple(run.id for run in runs), now, ranks=group.ranks)

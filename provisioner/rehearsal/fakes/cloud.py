@@ -11,6 +11,7 @@ from provisioner.core.cloud.launches import LaunchAnswer, LaunchedMachine, Launc
 from provisioner.core.cloud.machine_images import Ami, AmiState, Image
 from provisioner.core.cloud.machines import ENDING, Listing, Machine
 from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer, Price
+from provisioner.core.cloud.placement_groups import PlacementGroup
 from provisioner.core.cloud.prices import PriceList
 from provisioner.core.cloud.tags import LAUNCH_TAG
 from provisioner.core.errors import CloudError, Conflict, NoAnswer, Transient
@@ -93,6 +94,8 @@ class FakeCloud:
         except Refused as refused:
             if not refused.code.endswith("AlreadyExistsException"):
                 raise self._error(refused.code, refused.message) from refused
+        if request.placement_group:
+            self._ensure_group(request.placement_group, request.tags, now)
         dry = [offer for offer in request.offers if offer in self.no_capacity_in]
         overrides = tuple((offer, request.subnets[offer.zone]) for offer in request.offers if offer not in dry)
         refusals = tuple(Refusal(self._error("InsufficientInstanceCapacity", "no room"), offer) for offer in dry)
@@ -106,6 +109,7 @@ class FakeCloud:
             dict(request.tags),
             by_price=request.market is Market.SPOT,
             together=request.together,
+            group=request.placement_group,
         )
         try:
             answer = self.model.create_fleet(fleet, now)
@@ -116,6 +120,16 @@ class FakeCloud:
         machines = tuple(LaunchedMachine(instance_id, offer) for instance_id, offer in answer.machines)
         refusals += tuple(Refusal(self._error(one.code, one.message), one.offer) for one in answer.errors)
         return self._leave("launch", LaunchAnswer(machines, refusals, now))
+
+    def _ensure_group(self, name: str, tags: Mapping[str, str], now: float) -> None:
+        try:
+            made = self.model.groups.create(name, tags, now)
+        except Refused as refused:
+            if refused.code != "InvalidPlacementGroup.Duplicate":
+                raise self._error(refused.code, refused.message) from refused
+            [made] = self.model.groups.shown([name])
+        if self.model.groups.state(made, now) != "available":
+            raise Transient(f"the placement group {name} is not available yet", "InvalidPlacementGroup.Unknown")
 
     def machines(self) -> Listing:
         now = self._enter()
@@ -148,6 +162,19 @@ class FakeCloud:
             except Refused as error:
                 refused[instance_id] = self._error(error.code, error.message)
         return self._leave("terminate", refused)
+
+    def placement_groups(self) -> tuple[PlacementGroup, ...]:
+        self._enter()
+        shown = self.model.groups.shown()
+        return self._leave("placement_groups", tuple(PlacementGroup(one.name, one.tags) for one in shown))
+
+    def delete_placement_group(self, name: str) -> bool:
+        now = self._enter()
+        try:
+            self.model.groups.delete(name, self.model.alive(now))
+        except Refused as refused:
+            return self._leave("delete_placement_group", refused.code == "InvalidPlacementGroup.Unknown")
+        return self._leave("delete_placement_group", True)
 
     def impaired(self, ids: Collection[str]) -> frozenset[str]:
         now = self._enter()

@@ -15,6 +15,7 @@ from provisioner.core.run.records import Assignment, KnownMachine, Launch, Node,
 from provisioner.core.run.states import Waiting
 from provisioner.core.run.survivors import kept
 from provisioner.core.run.work_order import recipe_of
+from provisioner.service.collectors import placement_groups
 from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.installation import Installation
 
@@ -65,6 +66,7 @@ class Launches:
         launched = plan_launches(waiting, site, droughts, health, room, now, self._tokens(), plan.kept)
         refused = [refuse(run, reason, now) for run, reason in launched.refused]
         events = story.planned([*launched.runs, *refused], causes, now)
+        placement_groups.expect(installation, launched.launches)
         records: list[Record] = [*launched.launches, *launched.runs, *refused, *launched.templates, *events]
         stored = installation.save(records, epoch=epoch)
         return [each for each in stored if isinstance(each, Launch)]

@@ -17,6 +17,7 @@ from provisioner.core.run.records import Assignment, KnownMachine, Launch, Live,
 from provisioner.core.run.states import State
 from provisioner.core.run.work_order import loaded
 from provisioner.ports.store import Lease, RunFilter
+from provisioner.service.collectors.placement_groups import GroupCollector
 from provisioner.service.control_loop.archive import EMPTYING, Archive
 from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.control_loop.launches import Launches
@@ -36,6 +37,7 @@ class Reconciler:
         self._mailboxes = Mailboxes(installation)
         self._machines = Machines(installation)
         self._archive = Archive(installation)
+        self._groups = GroupCollector(installation)
         self._hearing = Hearing()
         #: When the last complete pass ended, and the ids of the runs that it read.
         self._passed_at: float | None = None
@@ -77,6 +79,7 @@ class Reconciler:
         planned = self._launch_late(current, planned)
         self._keep(current)
         planned = self._launch_late(current, planned)
+        self._collect_groups(current)
         self._finish(current)
         self._sum_up(current, planned)
         return current.result
@@ -205,6 +208,15 @@ class Reconciler:
             return False
         self._copied = self._copied or copied
         return copied
+
+    def _collect_groups(self, current: Pass) -> None:
+        """Delete spare placement groups, if this pass has listed the machines.
+
+        This is done before runs become done: a process that waits for its run may end then.
+        """
+        foreign = current.result.foreign
+        if foreign is not None:
+            current.attempt(lambda: self._groups.collect(current.live, foreign))
 
     def _finish(self, current: Pass) -> None:
         until = self._installation.clock.elapsed() + EMPTYING

@@ -18,6 +18,7 @@ from provisioner.core.run import launch_answers as answers
 from provisioner.core.run.machines.messages import CLOCK_SKEW, LONGEST_LIFE, Period
 from provisioner.core.run.records import KnownMachine
 from provisioner.ports.bucket import Bucket
+from provisioner.service.collectors import placement_groups
 from provisioner.service.control_loop.archive import EMPTYING, Archive
 from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.control_loop.mailboxes import read_result
@@ -40,6 +41,7 @@ class Takeover:
     def take(self) -> Sequence[str]:
         """Take the bucket over for this store; return a text for each mailbox whose machine the store did not know."""
         take(self._installation)
+        placement_groups.expect_any(self._installation)
         found = defaultdict[str, list[int]](list)
         for entry in self._installation.bucket.list("machines/"):
             box = entry.key.split("/")[1]

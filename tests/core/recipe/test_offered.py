@@ -13,6 +13,7 @@ CATALOG = Catalog(
         "g6.xlarge": InstanceType("g6.xlarge", "x86_64", 1, 4, 16384, ("us-east-1b",), spot=True),
         "g6.metal": InstanceType("g6.metal", "x86_64", 1, 4, 16384, ZONES, spot=False),
         "m6i.large": InstanceType("m6i.large", "x86_64", 0, 2, 8192, ZONES, spot=True),
+        "t9.gpu": InstanceType("t9.gpu", "x86_64", 1, 2, 8192, ZONES, spot=True, cluster=False),
     },
     {zone: f"subnet-{zone[-1]}" for zone in ZONES},
     {},
@@ -76,3 +77,10 @@ def test_type_without_spot_is_refused_for_a_recipe_that_wants_only_spot() -> Non
     assert problems(instance_type="g6.metal", use_spot_instance=True) == {"instance_type": reason}
     assert not problems(instance_type="g6.metal", use_spot_instance=True, placement={"spot_fallback": True})
     assert not problems(instance_type="g6.metal")
+
+
+def test_type_that_cannot_be_in_a_placement_group_is_refused_with_one() -> None:
+    found = problems(placement={"group": "cluster", "instance_types": ["t9.gpu"]}, scale=2)
+    reason = "t9.gpu cannot be in a cluster placement group; choose another type, or leave placement.group out"
+    assert found == {"placement.instance_types.0": reason}
+    assert not problems(placement={"instance_types": ["t9.gpu"]}, scale=2)

@@ -255,6 +255,18 @@ def test_only_a_leader_may_ignore_workers() -> None:
     assert problem(gang={"success": "any"}).startswith("gang.success: found 'any'")
 
 
+def test_placement_group_is_for_several_machines() -> None:
+    """`apply` refuses the contradiction. A start cannot change the placement: for one machine it drops the group."""
+    group = {"group": "cluster"}
+    assert "a placement group is for several machines: set scale to 2 or more" in problem(placement=group)
+    assert "found 'spread'" in problem(placement={"group": "spread"}, scale=4)
+    four = recipe(placement=group, scale=4)
+    assert Recipe.load(four.dump()) == four
+    assert with_overrides(four, {}, None, scale=2).spec.placement == four.spec.placement
+    alone = with_overrides(four, {}, None, scale=1)
+    assert (alone.spec.scale, alone.spec.placement.group) == (1, None)
+
+
 def test_start_with_more_than_256_kib_is_refused() -> None:
     """The control plane keeps each unfinished run in memory as a whole."""
     first, part = parse_recipe(SEED, "f"), "x" * (120 << 10)
