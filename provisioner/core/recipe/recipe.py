@@ -104,7 +104,8 @@ class Spec(Part):
     @property
     def keeps_survivors(self) -> bool:
         """Whether the other machines wait for the next attempt after one of them was lost or interrupted."""
-        choice = self.gang.survivors or ("keep" if self.use_spot_instance else "release")
+        joinable = self.use_spot_instance and self.placement.group is None
+        choice = self.gang.survivors or ("keep" if joinable else "release")
         return self.scale > 1 and choice == "keep"
 
     @property
@@ -323,6 +324,11 @@ def _wrong(data: Any) -> tuple[Recipe | None, list[tuple[Path, str]]]:
 
 def _clashes(spec: Spec) -> Iterator[tuple[Path, str]]:
     """Yield the problems of fields that are valid alone but not together, as (path, message)."""
+    if spec.placement.group and spec.gang.survivors == "keep":
+        yield (
+            ("spec", "gang", "survivors"),
+            "machines in a placement group cannot be kept, because EC2 seldom has room for another one in it",
+        )
     if spec.placement.group and spec.scale == 1:
         yield (
             ("spec", "placement", "group"),

@@ -260,6 +260,7 @@ def test_placement_group_is_for_several_machines() -> None:
     group = {"group": "cluster"}
     assert "a placement group is for several machines: set scale to 2 or more" in problem(placement=group)
     assert "found 'spread'" in problem(placement={"group": "spread"}, scale=4)
+    assert "cannot be kept" in problem(placement=group, scale=4, gang={"survivors": "keep"})
     four = recipe(placement=group, scale=4)
     assert Recipe.load(four.dump()) == four
     assert with_overrides(four, {}, None, scale=2).spec.placement == four.spec.placement

@@ -130,6 +130,7 @@ def test_machine_of_a_run_whose_recipe_cannot_be_read_is_not_kept() -> None:
         ({"gang": {"survivors": "keep"}}, True),
         ({"use_spot_instance": True, "gang": {"survivors": "release"}}, False),
         ({"use_spot_instance": True, "scale": 1}, False),
+        ({"use_spot_instance": True, "placement": {"group": "cluster"}}, False),
     ],
     ids=str,
 )
