@@ -96,7 +96,7 @@ class Double:
             types=self.account.instance_type,
             subnets=self.account.subnets,
             new_id=lambda: uuid.uuid4().hex,
-            network=self._host.network,
+            address=self._host.address,
         )
         self._model.images.publish(
             MachineImage(self.account.image_id, IMAGE_NAME, "amazon", "/dev/sda1", "x86_64", self._now(), IMAGE_GIB)

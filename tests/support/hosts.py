@@ -2,13 +2,11 @@
 
 from collections.abc import Callable
 
-from provisioner.rehearsal.machines.host import Guest
+from provisioner.rehearsal.machines.host import Guest, place
 
 
 class IdleHost:
     """Records which machines are booted and ended; a test may power a machine off, and set its console output."""
-
-    network = "10"
 
     def __init__(self, console: str = "") -> None:
         """`console` is the output of machines without an output of their own; `{id}` in it is the machine's id."""
@@ -17,6 +15,9 @@ class IdleHost:
         self.guests: dict[str, Guest] = {}
         self.power_off: dict[str, Callable[[], None]] = {}
         self.ended: list[str] = []
+
+    def address(self, number: int, together: bool) -> str:  # noqa: ARG002 - no machine has a network
+        return f"10.{place(number)}"
 
     def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
         self.guests[guest.instance_id] = guest

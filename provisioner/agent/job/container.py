@@ -80,7 +80,7 @@ class ContainerEngine:
     def host(self, name: str, address: str) -> str:  # noqa: ARG002 - `create` makes the name resolve
         return name
 
-    def port(self, run: str) -> int:  # noqa: ARG002 - each machine has its own ports
+    def port(self, leader: str) -> int:  # noqa: ARG002 - each machine has its own ports
         return MASTER_PORT
 
     def create(self, hosts: Mapping[str, str]) -> None:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -75,8 +74,8 @@ class Engine(Protocol):
     def host(self, name: str, address: str) -> str:
         """Return the host name or address by which the job reaches the machine with this name and address."""
 
-    def port(self, run: str) -> int:
-        """Return the port at which rank 0 of the run listens for the other ranks."""
+    def port(self, leader: str) -> int:
+        """Return the port at which rank 0 listens for the other ranks; `leader` is its name or address, from `host`."""
 
     def create(self, hosts: Mapping[str, str]) -> None:
         """Prepare everything for `start`; raises Ended. `hosts` are the addresses of the run's machines by name."""
@@ -139,9 +138,11 @@ class ProcessEngine:
     def host(self, name: str, address: str) -> str:  # noqa: ARG002 - this computer cannot resolve the name
         return address
 
-    def port(self, run: str) -> int:
-        # All machines of a rehearsal share this computer's ports, so different runs should have different ports.
-        return 20_000 + zlib.crc32(run.encode()) % 10_000
+    def port(self, leader: str) -> int:
+        # All machines share this computer's ports. The rehearsal chose a free one for each machine, and the address
+        # contains it (LightHost.address).
+        high, low = leader.split(".")[2:]
+        return int(high) << 8 | int(low)
 
     def create(self, hosts: Mapping[str, str]) -> None:
         pass

@@ -123,7 +123,7 @@ def set_up(node: Node) -> None:
         leader = node.engine.host(*next(iter(hosts.items()))) if hosts else node.machine.address
         variables = job_environment(order, node.machine, os.environ, node.secrets, leader)
         files = setup_files(order, node.secrets, node.engine.seen)
-        launcher = launcher_variables(order, leader, node.engine.port(order.run))
+        launcher = launcher_variables(order, leader, node.engine.port(leader))
         node.job_dir = job_dir = JobDir.make(node.paths.job_dir, variables, files, order.command, launcher)
     except Invalid as error:
         raise Ended(Outcome.REFUSED, Step.SETUP, str(error)) from error

@@ -36,6 +36,7 @@ from provisioner.rehearsal.ec2.instance import (
 )
 from provisioner.rehearsal.ec2.machine_images import Images
 from provisioner.rehearsal.ec2.placement_groups import PlacementGroups
+from provisioner.rehearsal.machines.host import place
 
 #: A rule that affects at most `times` machines.
 _Mishap = TypeVar("_Mishap", Breakdown, Interruption, Rebalance)
@@ -52,9 +53,9 @@ class Model:
         types: Callable[[str], InstanceType | None],
         subnets: Mapping[str, str],
         new_id: Callable[[], str],
-        network: str = "10",
+        address: Callable[[int, bool], str] = lambda number, _: f"10.{place(number)}",
     ) -> None:
-        """`subnets` has zones by id, `network` begins private addresses, `new_id` repeats no last 17 characters."""
+        """`subnets` has zones by id, `new_id` repeats no last 17 characters, and `address` is MachineHost's."""
         self.conditions = conditions
         self.began = began
         self.subnets = subnets
@@ -62,7 +63,7 @@ class Model:
         self.groups = PlacementGroups(conditions.placement_groups, conditions.group_lag, new_id)
         self._types = types
         self._new_id = new_id
-        self._network = network
+        self._address = address
         self._templates: dict[str, LaunchTemplate] = {}
         self._template_tokens: dict[str, tuple[str, Content]] = {}
         self._fleets: dict[str, tuple[FleetRequest, FleetAnswer]] = {}
@@ -215,8 +216,7 @@ class Model:
 
     def price(self, offer: Offer, now: float) -> float | None:
         """Return the offer's price at `now` in dollars an hour; None if no price rule fits."""
-        known = self.prices(offer, now)
-        return known[-1][1] if known else None
+        return known[-1][1] if (known := self.prices(offer, now)) else None
 
     def prices(self, offer: Offer, now: float) -> list[tuple[float, float]]:
         """Return the offer's prices until `now`, oldest first: start (Unix seconds) and dollars an hour."""
@@ -229,10 +229,10 @@ class Model:
         instance_id = f"i-{self._new_id()[-17:]}"
         # All of 127/8 is this computer's loopback. The first address is 127.0.1.0: 127.0.0.1 must stay free.
         number = 256 + len(self._instances) + len(self._forgotten)
-        place = f"{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
-        addresses, born = (f"{self._network}.{place}", f"127.{place}"), (Change(MachineState.PENDING, now),)
+        public, private = f"127.{place(number)}", self._address(number, request.together)
+        born = (Change(MachineState.PENDING, now),)
         self._instances[instance_id] = Instance(
-            instance_id, offer, subnet, *addresses, template, token, dict(request.tags), born, group=request.group
+            instance_id, offer, subnet, private, public, template, token, dict(request.tags), born, group=request.group
         )
         self._plan(now + self.conditions.boot_delay, self._run, instance_id)
         if breakdown := self._befalls(self.conditions.breakdowns, offer):

@@ -40,10 +40,17 @@ class Guest:
         return ":".join(f"{byte:02x}" for byte in (2, *digest[:5]))
 
 
+def place(number: int) -> str:
+    """Return the last three numbers of an address, different for each of 16 million machines."""
+    return f"{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+
+
 class MachineHost(Protocol):
-    @property
-    def network(self) -> str:
-        """The first number of its machines' private addresses: 127 if they are processes of this computer."""
+    def address(self, number: int, together: bool) -> str:
+        """Return the private address of the machine with this number.
+
+        Each launched machine has another number. `together` is true for the machines of a run with several of them.
+        """
 
     def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
         """Start the machine and return; call `powered_off(instance_id)` when it has powered itself off."""

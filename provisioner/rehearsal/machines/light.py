@@ -1,20 +1,26 @@
 """Light machines: each is a process tree that runs the real user-data and agent without root."""
 
+import itertools
 import os
+import random
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from provisioner.core.errors import ProvisionError
 from provisioner.rehearsal.machines import doubles
-from provisioner.rehearsal.machines.host import Guest
+from provisioner.rehearsal.machines.host import Guest, place
 from provisioner.rehearsal.machines.life import PYTHON, Life
 
 #: The folder that a light machine gets from its AMI, relative to the machine's folder.
 BAKED = "opt/provision"
 
 HERE = Path(__file__).parent
+
+#: The ports of machines that share this computer's network. Linux gives ports from 32768 on to outgoing connections.
+PORTS = range(20_000, 32_768)
 
 
 class NotSafe(ProvisionError):
@@ -23,9 +29,6 @@ class NotSafe(ProvisionError):
 
 class LightHost:
     """Runs machines in folders under `folder`; each machine's folder is removed when the machine ends."""
-
-    # All of 127/8 is this computer's loopback, so the ranks of a run reach each other at their private addresses.
-    network = "127"
 
     def __init__(
         self,
@@ -52,19 +55,36 @@ class LightHost:
         self._disk = disk
         self.sandboxed = sandbox and _bubblewrap_works()
         self._machines: dict[str, Life] = {}
+        #: The ports of machines that share this computer's network, by address; and the addresses by instance id.
+        self._ports: dict[str, socket.socket] = {}
+        self._addresses: dict[str, str] = {}
         #: The baked files of captured AMIs: one folder for each AMI that has any.
         self._images = folder / "images"
+
+    def address(self, number: int, together: bool) -> str:
+        # All of 127/8 is this computer's loopback.
+        if not together:
+            return f"127.{place(number)}"
+        port, claim = _claim()
+        # The last two numbers are the port: the leader's address is all that the ranks of a run know of their leader
+        # (ProcessEngine.port).
+        address = f"127.1.{port >> 8}.{port & 255}"
+        self._ports[address] = claim
+        return address
 
     def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
         folder = self._folder.resolve() / guest.instance_id
         disk = self._disk(guest) if self.sandboxed else None
         environment = self._furnish(folder, guest, disk)
         command = [*self._wrapper(folder, disk), *PYTHON, str(HERE / "init.py"), str(folder)]
+        self._addresses[guest.instance_id] = guest.address
         self._machines[guest.instance_id] = Life(folder, command, environment, lambda: powered_off(guest.instance_id))
 
     def end(self, instance_id: str) -> None:
         if machine := self._machines.get(instance_id):
             machine.end()
+        if port := self._ports.pop(self._addresses.pop(instance_id, ""), None):
+            port.close()
 
     def console(self, instance_id: str) -> str:
         machine = self._machines.get(instance_id)
@@ -82,6 +102,8 @@ class LightHost:
         for machine in list(self._machines.values()):
             machine.end()
         shutil.rmtree(self._images, ignore_errors=True)
+        for port in self._ports.values():
+            port.close()
 
     def _furnish(self, folder: Path, guest: Guest, disk: int | None) -> dict[str, str]:
         """Fill the machine's folder; return its environment, which inherits only DOCKER_HOST. Raises NotSafe."""
@@ -134,6 +156,21 @@ class LightHost:
             *("bwrap", *pids, "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev"),
             *("--proc", "/proc", "--tmpfs", "/run", *engine, "--bind", str(folder), str(folder), *own, "--"),
         )
+
+
+def _claim() -> tuple[int, socket.socket]:
+    """Return a port at which no program listens; other rehearsals do not get it until the socket is closed."""
+    first = random.randrange(len(PORTS))
+    for port in itertools.chain(PORTS[first:], PORTS[:first]):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            # The kernel removes this name, which is not in the file system, when this process ends.
+            claim.bind(f"\0provision-rehearsal-port-{port}")
+            with socket.create_server(("", port)):
+                return port, claim
+        except OSError:
+            claim.close()
+    raise NotSafe(f"cannot launch a light machine: no port of {PORTS[0]} to {PORTS[-1]} is free")
 
 
 def _which(command: str) -> str:

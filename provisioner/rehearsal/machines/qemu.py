@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from provisioner.core.errors import ProvisionError
-from provisioner.rehearsal.machines.host import Guest
+from provisioner.rehearsal.machines.host import Guest, place
 from provisioner.rehearsal.machines.image import Image
 from provisioner.rehearsal.machines.life import Life
 from provisioner.rehearsal.machines.monitor import SOCKET, Monitor
@@ -72,8 +72,6 @@ class QemuHost:
     At most `at_once` machines run. A further machine is `running` in EC2, but boots only when another one has ended.
     """
 
-    network = "10"
-
     def __init__(
         self,
         folder: Path,
@@ -112,6 +110,9 @@ class QemuHost:
         self._forgotten: set[str] = set()
         #: Held while a machine begins or ends, so that no thread sees a state in between.
         self._places = threading.Condition()
+
+    def address(self, number: int, together: bool) -> str:  # noqa: ARG002 - all machines have the same network
+        return f"10.{place(number)}"
 
     def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
         machine = self._machines[guest.instance_id] = _Machine(guest.image_id)

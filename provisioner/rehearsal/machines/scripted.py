@@ -17,7 +17,7 @@ from provisioner.core.errors import Transient
 from provisioner.core.protocol import keys
 from provisioner.core.protocol.messages import WorkOrder
 from provisioner.rehearsal.machines.guestwire import GuestWire
-from provisioner.rehearsal.machines.host import Guest
+from provisioner.rehearsal.machines.host import Guest, place
 from provisioner.rehearsal.machines.script import Script
 from provisioner.rehearsal.machines.scripted_agent import Doing, ScriptedAgent
 
@@ -47,8 +47,6 @@ class _Machine:
 class ScriptedHost:
     """A machine host whose machines follow the first script with a job pattern that fits their work order."""
 
-    network = "10"
-
     def __init__(self, scripts: Sequence[Script] = (Script(),)) -> None:
         self._scripts = scripts
         self._machines: dict[str, _Machine] = {}
@@ -58,6 +56,9 @@ class ScriptedHost:
         self._closing = False
         self._thread = threading.Thread(target=self._play, name="scripted-machines", daemon=True)
         self._thread.start()
+
+    def address(self, number: int, together: bool) -> str:  # noqa: ARG002 - no machine has a network
+        return f"10.{place(number)}"
 
     def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
         machine = _Machine(guest, powered_off, time.time())
