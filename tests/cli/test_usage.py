@@ -111,6 +111,7 @@ def test_help_loads_nothing_heavy() -> None:
         (("rehearse", "--serve", "--machine", "xen"), "light, scripted, qemu"),
         (("rehearse", "--serve", "--machine", "qemu", "--docker"), "only for light machines"),
         (("rehearse", "--serve", "--machine", "scripted", "--no-sandbox"), "only for light machines"),
+        (("rehearse", "--serve", "--machine", "qemu", "--shared-network"), "only for light machines"),
         (("apply", "/"), "Is a directory"),
         (("status", "\udcff"), "UTF-8"),
         (("--settings", "/no-such-file", "runs"), "provision rehearse"),

@@ -89,9 +89,13 @@ def rig(
     settings: Mapping[str, Any] | None = None,
     ailing: Callable[[Guest], Mapping[str, str]] = lambda _: {},
     disk: Callable[[Guest], int | None] = lambda _: None,
+    own_networks: bool = True,
     **conditions: Any,
 ) -> Iterator[Rig]:
-    """Yield a Rig. `conditions` are the fields of a scenario file; `ailing` and `disk` are arguments of LightHost."""
+    """Yield a Rig.
+
+    `conditions` are the fields of a scenario file; `ailing`, `disk` and `own_networks` are arguments of LightHost.
+    """
     told = scenario.parse({"boot_delay": "0s", "end_delay": "0s", **conditions})
     folder.mkdir(parents=True, exist_ok=True)
     host = host or LightHost(
@@ -99,6 +103,7 @@ def rig(
         gpus=lambda name: double.gpus(name),
         environment=lambda guest: {"PROVISION_NOTICE_INTERVAL": "0.2", **ailing(guest)},
         disk=disk,
+        own_networks=own_networks,
     )
     with Double(told, host) as double:
         for name, value in double.environment().items():

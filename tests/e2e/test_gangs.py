@@ -28,9 +28,10 @@ def test_launchers_find_the_ranks_by_variables(whole: Rig) -> None:
     assert done.verdict.outcome is Outcome.SUCCEEDED
     store = whole.service.installation.store
     [leader] = store.machines([store.nodes(run.id)[0].instance_id])
+    known = leader.address if leader.address.startswith("127.") else rank_name(run.id, 0)
     for rank in (0, 1):
         told = dict(line.split("=", 1) for line in whole.log(run, rank=rank).decode().splitlines())
-        assert {told[name] for name in ("MASTER_ADDR", "SATURN_JOB_LEADER", "PET_MASTER_ADDR")} == {leader.address}
+        assert {told[name] for name in ("MASTER_ADDR", "SATURN_JOB_LEADER", "PET_MASTER_ADDR")} == {known}
         assert (told["NODE_RANK"], told["PET_NODE_RANK"], told["RANK"]) == (str(rank),) * 3
         assert (told["PET_NNODES"], told["PROVISION_SCALE"], told["WORLD_SIZE"]) == ("2", "2", "2")
         assert told["MASTER_PORT"] == "4242"

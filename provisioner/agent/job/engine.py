@@ -20,6 +20,8 @@ from provisioner.agent.machine.tools import Tools, kill
 
 #: The port at which rank 0 listens for the other ranks: torchrun's own default.
 MASTER_PORT = 29500
+#: Addresses of machines that share this computer's network begin with this.
+LOOPBACK = "127."
 #: The job's home folder, below the machine's root folder.
 HOME = "/home/jovyan"
 
@@ -135,17 +137,23 @@ class ProcessEngine:
     def folders(self) -> list[str]:
         return [f"{self._root}{HOME}"]
 
-    def host(self, name: str, address: str) -> str:  # noqa: ARG002 - this computer cannot resolve the name
-        return address
+    def host(self, name: str, address: str) -> str:
+        # Without a network of its own, the machine has this computer's names.
+        return address if address.startswith(LOOPBACK) else name
 
     def port(self, leader: str) -> int:
+        if not leader.startswith(LOOPBACK):
+            return MASTER_PORT
         # All machines share this computer's ports. The rehearsal chose a free one for each machine, and the address
         # contains it (LightHost.address).
         high, low = leader.split(".")[2:]
         return int(high) << 8 | int(low)
 
     def create(self, hosts: Mapping[str, str]) -> None:
-        pass
+        named = [f"{address} {name}\n" for name, address in hosts.items() if not address.startswith(LOOPBACK)]
+        if named:
+            with open(inside(self._root, "/etc/hosts"), "a") as file:
+                file.writelines(named)
 
     def start(self) -> None:
         home = f"{self._root}{HOME}"

@@ -1,5 +1,6 @@
 """Light machines: each is a process tree that runs the real user-data and agent without root."""
 
+import functools
 import itertools
 import os
 import random
@@ -7,10 +8,12 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from provisioner.core.errors import ProvisionError
-from provisioner.rehearsal.machines import doubles
+from provisioner.rehearsal.machines import doubles, network
 from provisioner.rehearsal.machines.host import Guest, place
 from provisioner.rehearsal.machines.life import PYTHON, Life
 
@@ -21,6 +24,9 @@ HERE = Path(__file__).parent
 
 #: The ports of machines that share this computer's network. Linux gives ports from 32768 on to outgoing connections.
 PORTS = range(20_000, 32_768)
+
+#: Maximum seconds of the trial whether a machine can have its own network.
+TRIAL = 30.0
 
 
 class NotSafe(ProvisionError):
@@ -39,6 +45,7 @@ class LightHost:
         environment: Callable[[Guest], Mapping[str, str]] = lambda _: {},
         disk: Callable[[Guest], int | None] = lambda _: None,
         sandbox: bool = True,
+        own_networks: bool = True,
     ) -> None:
         """`docker` lets the machines use this computer's own Docker engine, at DOCKER_HOST.
 
@@ -47,6 +54,9 @@ class LightHost:
         PROVISION_ECC_ERRORS, PROVISION_KERNEL_LOG, PROVISION_BLOCK_DEVICES). `disk` returns the size, in bytes, of the
         machine's own disk, or None if it has none; the disk is in this computer's memory, and exists in a sandbox only.
         Without `sandbox`, or if bubblewrap does not work, a machine is a plain process tree.
+
+        With `own_networks`, each machine of a run with several of them has its own network and host name, if this
+        process may make them. All other machines share this computer's network.
         """
         self._folder = folder
         self._docker = _which("docker") if docker else ""
@@ -54,6 +64,8 @@ class LightHost:
         self._environment = environment
         self._disk = disk
         self.sandboxed = sandbox and _bubblewrap_works()
+        self._own_networks = own_networks
+        self._closing = ExitStack()
         self._machines: dict[str, Life] = {}
         #: The ports of machines that share this computer's network, by address; and the addresses by instance id.
         self._ports: dict[str, socket.socket] = {}
@@ -65,6 +77,8 @@ class LightHost:
         # All of 127/8 is this computer's loopback.
         if not together:
             return f"127.{place(number)}"
+        if self._switch is not None:
+            return network.address(number)
         port, claim = _claim()
         # The last two numbers are the port: the leader's address is all that the ranks of a run know of their leader
         # (ProcessEngine.port).
@@ -72,11 +86,38 @@ class LightHost:
         self._ports[address] = claim
         return address
 
+    @functools.cached_property
+    def _switch(self) -> int | None:
+        """The namespace that connects the machines' own networks; None if this process cannot make such networks."""
+        if self._docker or not (self._own_networks and self.sandboxed):
+            return None
+        try:
+            switch = network.switch()
+        except OSError:
+            return None
+        folder = self._folder.resolve() / "trial"
+        try:
+            (folder / "etc").mkdir(parents=True)
+            trial = [*self._connected(switch, folder, network.address(1), "1", None), "true"]
+            subprocess.run(trial, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=TRIAL)
+        except (OSError, subprocess.SubprocessError):
+            os.close(switch)
+            return None
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._closing.callback(os.close, switch)
+        return switch
+
     def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
         folder = self._folder.resolve() / guest.instance_id
         disk = self._disk(guest) if self.sandboxed else None
         environment = self._furnish(folder, guest, disk)
-        command = [*self._wrapper(folder, disk), *PYTHON, str(HERE / "init.py"), str(folder)]
+        if network.has(guest.address) and self._switch is not None:
+            ports = ",".join(str(urlsplit(url).port) for url in (guest.aws_url, guest.metadata_url))
+            wrapper: Sequence[str] = self._connected(self._switch, folder, guest.address, ports, disk)
+        else:
+            wrapper = self._wrapper(folder, disk)
+        command = [*wrapper, *PYTHON, str(HERE / "init.py"), str(folder)]
         self._addresses[guest.instance_id] = guest.address
         self._machines[guest.instance_id] = Life(folder, command, environment, lambda: powered_off(guest.instance_id))
 
@@ -104,6 +145,7 @@ class LightHost:
         shutil.rmtree(self._images, ignore_errors=True)
         for port in self._ports.values():
             port.close()
+        self._closing.close()
 
     def _furnish(self, folder: Path, guest: Guest, disk: int | None) -> dict[str, str]:
         """Fill the machine's folder; return its environment, which inherits only DOCKER_HOST. Raises NotSafe."""
@@ -140,8 +182,20 @@ class LightHost:
             **self._environment(guest),
         }
 
-    def _wrapper(self, folder: Path, disk: int | None) -> Sequence[str]:
-        """Return the sandbox's command, if any: it makes the computer's files read-only and hides service sockets."""
+    def _connected(self, switch: int, folder: Path, address: str, ports: str, disk: int | None) -> list[str]:
+        """Return the words that run a command in its own network and in the sandbox, with the machine's own names."""
+        network.furnish(folder / "etc", address)
+        # The computer's own file may be a link to a file in /run, which is empty in the sandbox.
+        files = {f"{folder}/etc/{name}": os.path.realpath(f"/etc/{name}") for name in ("hosts", "resolv.conf")}
+        names = [word for own, path in files.items() for word in ("--ro-bind", own, path)]
+        program = [*PYTHON, str(HERE / "network.py"), f"/proc/{os.getpid()}/fd/{switch}"]
+        return [*program, address, ports, network.name_server(), *self._wrapper(folder, disk, names)]
+
+    def _wrapper(self, folder: Path, disk: int | None, names: Sequence[str] = ()) -> Sequence[str]:
+        """Return the sandbox's command, if any: it makes the computer's files read-only and hides service sockets.
+
+        `names` are options for the files with the machine's own names.
+        """
         if not self.sandboxed:
             return ()
         socket = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
@@ -154,7 +208,7 @@ class LightHost:
         own = ["--size", str(disk), "--tmpfs", str(folder / "disk")] if disk else []
         return (
             *("bwrap", *pids, "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev"),
-            *("--proc", "/proc", "--tmpfs", "/run", *engine, "--bind", str(folder), str(folder), *own, "--"),
+            *("--proc", "/proc", "--tmpfs", "/run", *engine, "--bind", str(folder), str(folder), *own, *names, "--"),
         )
 
 

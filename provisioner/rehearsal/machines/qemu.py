@@ -18,9 +18,7 @@ from provisioner.rehearsal.machines.host import Guest, place
 from provisioner.rehearsal.machines.image import Image
 from provisioner.rehearsal.machines.life import Life
 from provisioner.rehearsal.machines.monitor import SOCKET, Monitor
-
-#: Address at which the guest reaches the ports of this computer's 127.0.0.1.
-GATEWAY = "169.254.169.2"
+from provisioner.rehearsal.machines.network import GATEWAY as GATEWAY
 
 #: Multicast address, for private use (RFC 2365), of the network that connects the machines.
 PEERS = "239.255.77.1"

@@ -107,6 +107,10 @@ def rehearse(
     no_sandbox: Annotated[
         bool, typer.Option("--no-sandbox", help="Let jobs of light machines write every file that you can write.")
     ] = False,
+    shared_network: Annotated[
+        bool,
+        typer.Option("--shared-network", help="Let light machines of one run share this computer's network and ports."),
+    ] = False,
     as_json: session.Json = False,
 ) -> int:
     """Run a recipe on this computer, without AWS.
@@ -127,11 +131,13 @@ def rehearse(
     if end:
         return background.end()
     if in_background:
-        return background.begin(_options(scenario, machine, docker=docker, no_sandbox=no_sandbox))
+        options = _options(scenario, machine, docker=docker, no_sandbox=no_sandbox, shared_network=shared_network)
+        return background.begin(options)
     text = session.read_file(recipe) if recipe else ""
     variables = session.variables(env)
     try:
-        with interruptible(), _cloud(scenario, machine, docker, no_sandbox) as (double, folder, sandbox):
+        cloud = _cloud(scenario, machine, docker, no_sandbox, shared_network)
+        with interruptible(), cloud as (double, folder, sandbox):
             streams.say(WRITES[sandbox])
             if not serve:
                 os.environ.update(double.environment())
@@ -146,7 +152,7 @@ def rehearse(
 
 @contextlib.contextmanager
 def _cloud(
-    scenario: str | None, machine: str | None, docker: bool, no_sandbox: bool
+    scenario: str | None, machine: str | None, docker: bool, no_sandbox: bool, shared_network: bool
 ) -> Iterator[tuple[Any, Path, Sandbox]]:
     with session.extra("rehearsal"):
         from provisioner.rehearsal import scenario as scenarios
@@ -164,8 +170,9 @@ def _cloud(
         told = dataclasses.replace(told, buckets={CHECKPOINTS: {}, **told.buckets})
         kind = _kind(machine, told, docker)
         ssh_port = _free_port()
-        if no_sandbox and kind != "light":
-            raise typer.BadParameter(f"--no-sandbox is only for light machines, and these are {kind}")
+        for option, given in (("--no-sandbox", no_sandbox), ("--shared-network", shared_network)):
+            if given and kind != "light":
+                raise typer.BadParameter(f"{option} is only for light machines, and these are {kind}")
         host = _host(
             kind,
             told,
@@ -174,6 +181,7 @@ def _cloud(
             gpus=lambda name: double.gpus(name),
             ssh_port=ssh_port,
             sandbox=not no_sandbox,
+            own_networks=not shared_network,
         )
         with Double(told, host) as double:
             text = SETTINGS.format(
@@ -227,7 +235,14 @@ def _free_port() -> int:
 
 
 def _host(
-    kind: str, told: Any, folder: Path, docker: bool, gpus: Callable[[str], int], ssh_port: int, sandbox: bool
+    kind: str,
+    told: Any,
+    folder: Path,
+    docker: bool,
+    gpus: Callable[[str], int],
+    ssh_port: int,
+    sandbox: bool,
+    own_networks: bool,
 ) -> Any:
     if kind == "qemu":
         from provisioner.rehearsal.machines.image import image
@@ -240,7 +255,7 @@ def _host(
         return ScriptedHost(told.scripts)
     from provisioner.rehearsal.machines.light import LightHost
 
-    return LightHost(folder, docker=docker, gpus=gpus, sandbox=sandbox)
+    return LightHost(folder, docker=docker, gpus=gpus, sandbox=sandbox, own_networks=own_networks)
 
 
 def _run(
@@ -283,12 +298,15 @@ def _tell(service: Control, double: Any, run: str, sandbox: Sandbox, *, as_json:
     streams.put(f"machines alive: {', '.join(alive) or 'none'}")
 
 
-def _options(scenario: str | None, machine: str | None, *, docker: bool, no_sandbox: bool) -> list[str]:
+def _options(
+    scenario: str | None, machine: str | None, *, docker: bool, no_sandbox: bool, shared_network: bool
+) -> list[str]:
     return [
         *(("--scenario", scenario) if scenario else ()),
         *(("--machine", machine) if machine else ()),
         *(("--docker",) if docker else ()),
         *(("--no-sandbox",) if no_sandbox else ()),
+        *(("--shared-network",) if shared_network else ()),
     ]
 
 
