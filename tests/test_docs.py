@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from provisioner.core.recipe import duration
+from provisioner.core.recipe.lists import ListOptions
 from provisioner.core.recipe.parts import Gang, Limits, Placement, Retry
 from provisioner.core.recipe.recipe import Spec
 from provisioner.core.run.states import TRANSITIONS
@@ -17,9 +18,15 @@ ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "provisioner" / "docs"
 DOCUMENTS = sorted([*PAGES.glob("*.md"), *ROOT.glob("README.md"), *ROOT.glob("*/README.md")])
 #: Groups of recipe fields. The documentation must have a row for each field of a group.
-GROUPS: Mapping[str, type[BaseModel]] = {"placement": Placement, "limits": Limits, "retry": Retry, "gang": Gang}
+GROUPS: Mapping[str, type[BaseModel]] = {
+    "placement": Placement,
+    "limits": Limits,
+    "retry": Retry,
+    "gang": Gang,
+    "list": ListOptions,
+}
 #: Fields that are accepted and ignored, or always refused.
-UNSUPPORTED = {"nprocs", "shared_folders", "token_scope", "start_dind", "dask_cluster", "status", "subdomain"}
+UNSUPPORTED = {"shared_folders", "token_scope", "start_dind", "dask_cluster", "status", "subdomain"}
 
 
 def page(name: str) -> str:
@@ -49,7 +56,12 @@ def test_every_field_of_a_recipe_has_a_row_with_its_default() -> None:
     fields = {name for name in Spec.model_fields if name not in GROUPS and name not in UNSUPPORTED}
     fields -= {"git", "registry", "extra_packages"}
     fields |= {"git.credential", "registry.credential", "extra_packages.pip", "extra_packages.apt"}
-    fields |= {f"{group}.{name}" for group, model in GROUPS.items() for name in model.model_fields}
+    fields |= {
+        f"{group}.{name}"
+        for group, model in GROUPS.items()
+        for name, info in model.model_fields.items()
+        if info.annotation is not type(None)
+    }
     assert fields - shown.keys() == set()
     limits = Limits()
     for name in Limits.model_fields:

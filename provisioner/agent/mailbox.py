@@ -11,6 +11,7 @@ from provisioner.agent.aws.http import NoAnswer
 from provisioner.agent.machine.paths import Settings
 from provisioner.core.protocol import codec, keys
 from provisioner.core.protocol.messages import Chunk, Orders, Peers, Report, Result, Started, WorkOrder
+from provisioner.core.protocol.words import RECORDS
 
 #: S3's codes for a key that does not exist: AccessDenied (status 403) if the role may not ListBucket (S3 API reference,
 #: GetObject).
@@ -42,6 +43,10 @@ class Mailbox:
     def orders(self) -> Orders | None:
         data = self._get(keys.orders_key(self._box))
         return None if data is None else codec.decode(Orders, data)
+
+    def batch(self, number: int) -> bytes | None:
+        """Return the batch of commands with that number, as `encode_batch` made it, or None."""
+        return self._get(keys.batch_key(self._box, number))
 
     def report(self, report: Report) -> bool:
         """Put the report and return whether that succeeded. It is not retried: the next report replaces it."""
@@ -85,7 +90,10 @@ class Mailbox:
 
     def chunk(self, stream: str, chunk: Chunk, data: bytes) -> None:
         """Put a chunk. When this returns, the bucket has verified the bytes by their checksum."""
-        key = self._prefix + keys.chunk_key(self._box, stream, chunk.offset, self._later)
+        if stream == RECORDS:
+            key = self._prefix + keys.records_key(self._box, chunk.offset)
+        else:
+            key = self._prefix + keys.chunk_key(self._box, stream, chunk.offset, self._later)
 
         def put() -> bool:
             self._s3.put(key, data, chunk.sha256)

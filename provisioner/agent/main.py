@@ -29,7 +29,10 @@ from provisioner.agent.steps.lists import CLEANING_UP, ENDING, PREPARING, SALVAG
 from provisioner.agent.watch import Watch
 from provisioner.core.protocol import words
 from provisioner.core.protocol.messages import WorkOrder
-from provisioner.core.protocol.words import STREAMS, Outcome
+from provisioner.core.protocol.words import RECORDS, STREAMS, Outcome
+
+#: Maximum bytes of a chunk of records; the control plane reads no larger ones.
+RECORDS_LONGEST = 1 << 20
 
 Steps = Sequence[Callable[[Node], None]]
 
@@ -65,6 +68,8 @@ def main() -> None:
     mailbox = Mailbox(settings, machine.instance_id, log.say, later)
     order = _work_order(mailbox)
     spool.restrict(order.spool_limit)
+    if order.commands is not None:
+        spool.stream(RECORDS, RECORDS_LONGEST)
     log.say(f"run {order.run}, attempt {order.attempt}, of job {order.job}")
     engine = _engine(order, machine, paths, log)
     shipper = Shipper(spool, mailbox.chunk, lambda: node.orders.followed_until > time.time())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 
 from provisioner.agent import handover
@@ -21,7 +22,7 @@ from provisioner.agent.machine.disk import Ballast, Disks
 from provisioner.agent.machine.paths import Paths
 from provisioner.agent.mailbox import Mailbox
 from provisioner.agent.outcomes import Cause, Ended, Halt
-from provisioner.core.protocol.messages import Notice, Orders, Report, Result, Span, WorkOrder
+from provisioner.core.protocol.messages import ListReport, Notice, Orders, Report, Result, Span, WorkOrder
 from provisioner.core.protocol.words import Outcome, Step
 
 
@@ -112,6 +113,10 @@ class Node:
         self.job_dir: JobDir | None = None
         self.pumps: dict[str, Pump] = {}
         self.ballast = Ballast(paths.home / "ballast")
+        #: Returns the state of the list of commands, for reports; None if the job has none, or it has not begun.
+        self.list_report: Callable[[], ListReport | None] = lambda: None
+        #: Whether the machine ends so many commands of a list that it reports less often.
+        self.brisk = False
         self.changed = threading.Event()
         #: The attempt, if it is not the machine's first one; otherwise 0.
         self.later = left.later
@@ -225,5 +230,6 @@ class Node:
                 ended=self.over,
                 attempt=self.order.attempt,
                 waits=self.waits,
+                commands=self.list_report(),
             )
         )

@@ -25,9 +25,11 @@ from provisioner import reach
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.states import State
 from provisioner.core.views import run as views
+from provisioner.core.views.commands import Command, CommandState, Progress
 from provisioner.core.views.job import Job
 from provisioner.core.views.receipt import Receipt
 from provisioner.ports.control.control import Control
+from provisioner.ports.control.lists import PAGE, CommandFilter, every
 from provisioner.ports.control.logs import LogGap, LogQuery
 from provisioner.ports.store import RunFilter
 from provisioner.settings import Settings, load
@@ -214,6 +216,26 @@ class Run:
                 warnings.warn(LogIncomplete(f"run {self.id[:12]}: {where}: {size} missing"), stacklevel=2)
             else:
                 yield piece.data
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the run's list of commands is; None for a run with one command."""
+        return self._control.runs.status(self.id).run.commands
+
+    def commands(self, state: str | Sequence[str] = ()) -> Iterator[Command]:
+        """Yield the commands of the run's list, in order; with `state`, only those in this state or these states.
+
+        Raises Invalid for a run with one command.
+        """
+        chosen = tuple(CommandState(each) for each in ((state,) if isinstance(state, str) else state))
+        yield from every(self._control.commands, self.id, CommandFilter(chosen, limit=PAGE))
+
+    def output(self, index: int) -> bytes:
+        """Return the output of one command of the run's list, exactly as it was written, except for masked secrets.
+
+        Raises Conflict until the command has ended, and NotFound if the list does not have this index.
+        """
+        return b"".join(self._control.commands.output(self.id, index))
 
     def stop(self) -> None:
         """Request the run's end: SIGTERM, and SIGKILL after its stop_grace. No error if the run has ended already."""

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from provisioner.core.access.callers import Audit, Token
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
+from provisioner.core.commands.records import Block, CommandList, RecordChunk, Worker
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.jobs import Job
 from provisioner.core.run.records import Event, KnownMachine, Launch, Live, Node, Record, Run
@@ -141,6 +142,21 @@ class Store(Protocol):
 
     def events(self, run: str) -> tuple[Event, ...]:
         """Return the events of the run's story, the oldest first."""
+
+    def command_list(self, run: str) -> CommandList | None:
+        """Return the list of the run's commands; None if it has a single command."""
+
+    def workers(self, run: str) -> tuple[Worker, ...]:
+        """Return all workers of the run's list, sorted by attempt and rank."""
+
+    def blocks(self, run: str, numbers: Collection[int]) -> tuple[Block, ...]:
+        """Return those of these blocks of the run's list that are stored, sorted by number."""
+
+    def waiting_blocks(self, run: str, limit: int) -> tuple[Block, ...]:
+        """Return at most `limit` blocks with commands that are handed out again, sorted by number."""
+
+    def record_chunks(self, run: str, first: int, last: int) -> tuple[RecordChunk, ...]:
+        """Return the chunks that may have a command from `first` to `last`, by attempt, rank and offset."""
 
     def token(self, id: str) -> Token | None:
         """Return the access token of that id, or None; takes microseconds."""

@@ -29,7 +29,7 @@ from provisioner.rehearsal.ec2.conditions import (
     Where,
     ZoneTrouble,
 )
-from provisioner.rehearsal.machines.script import Script
+from provisioner.rehearsal.machines.script import CommandScript, Script
 
 
 class Kind(StrEnum):
@@ -168,6 +168,16 @@ class _Fault(_Edge):
     times: _Times = None
 
 
+class _Commands(_Edge):
+    seconds: _Duration = CommandScript.seconds
+    spread: Annotated[float, Field(ge=0)] = 0.0
+    fails: frozenset[Annotated[int, Field(ge=0)]] = frozenset()
+    all_fail: bool = False
+    panics: frozenset[Annotated[int, Field(ge=0)]] = frozenset()
+    output: Annotated[int, Field(ge=0)] = 0
+    chunk: Annotated[int, Field(ge=1)] = CommandScript.chunk
+
+
 class _Script(_Edge):
     job: str = "*"
     pull: _Duration = 0.0
@@ -178,6 +188,10 @@ class _Script(_Edge):
     output: Annotated[int, Field(ge=0)] = Script.output
     silent_at: _Duration | None = None
     off_at: _Duration | None = None
+    commands: _Commands = _Commands()
+
+    def made(self) -> Script:
+        return Script(**{**self.model_dump(), "commands": CommandScript(**self.commands.model_dump())})
 
 
 class _ZoneTrouble(_Edge):
@@ -271,5 +285,5 @@ class _File(_Edge):
             secrets=self.secrets,
             faults=tuple(Rule(**one.model_dump()) for one in self.faults),
             job_policy=self.job_policy,
-            scripts=(*(Script(**one.model_dump()) for one in self.scripts), Script()),
+            scripts=(*(one.made() for one in self.scripts), Script()),
         )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from provisioner.service.acting import Acting
     from provisioner.service.control_loop.launch_sites import LaunchSites
     from provisioner.service.control_loop.loop import Loop
+    from provisioner.service.lists.reading import Commands
     from provisioner.service.logs import Logs
     from provisioner.service.schedules import Schedules
     from provisioner.service.ssh_entry.entrance import Entrance
@@ -97,6 +98,13 @@ class OnBehalf:
         return Logs(ours.store, ours.bucket, ours.clock, self.runs, self._parts.entrance, self._host)
 
     @cached_property
+    def commands(self) -> Commands:
+        from provisioner.service.lists.reading import Commands
+
+        ours = self._installation
+        return Commands(ours.store, ours.bucket, ours.pool, self.runs)
+
+    @cached_property
     def tokens(self) -> Tokens:
         from provisioner.service.tokens import Tokens
 
@@ -145,7 +153,7 @@ class Service(OnBehalf):
 
     def prepare(self) -> None:
         """Make every service now, so that no request waits for an import."""
-        _ = self.schedules, self.logs, self.tokens, self.acting
+        _ = self.schedules, self.logs, self.commands, self.tokens, self.acting
 
     def on_behalf(self, caller: Caller) -> OnBehalf:
         """Return the services for a caller with a token."""

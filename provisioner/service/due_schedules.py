@@ -18,7 +18,7 @@ from provisioner.core.run.records import Record, Run
 from provisioner.service.control_loop.problems import AGAIN as TOLD_AGAIN
 from provisioner.service.control_loop.problems import words
 from provisioner.service.installation import Installation
-from provisioner.service.jobs import TRIES, Jobs
+from provisioner.service.jobs import TRIES, Jobs, commands_of
 
 #: Seconds after which a schedule that failed is tried again.
 AGAIN = 10.0
@@ -141,7 +141,7 @@ class DueSchedules:
             records += [stopped, story.replaced_by_schedule(stopped, now)]
             records.append(self._installation.recorder.audit(SCHEDULE, "stop", run.owner, run.id))
         for run in fresh:
-            records += [run, story.triggered_by_schedule(run, now)]
+            records += [run, *commands_of(run), story.triggered_by_schedule(run, now)]
             records.append(self._installation.recorder.audit(SCHEDULE, "start", run.owner, run.id))
         try:
             return self._save(job, found.tick, records, fresh[-1].id, "", self._installation.policy.limits)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from provisioner.core.access.callers import Caller
 from provisioner.core.access.owner_limits import UNLIMITED
 from provisioner.core.cloud.offers import Size
+from provisioner.core.commands.records import CommandList
 from provisioner.core.errors import CloudError, Conflict, Forbidden
 from provisioner.core.not_found import no_job
 from provisioner.core.recipe import recipe as recipes
-from provisioner.core.recipe.defaults import ungranted, unoffered
+from provisioner.core.recipe.defaults import gpu_notes, ungranted, unoffered
 from provisioner.core.recipe.jobs import Job
 from provisioner.core.recipe.yaml import Path
 from provisioner.core.run.records import Record, Run
@@ -77,13 +78,14 @@ class Jobs:
                 return
             try:
                 yield from self._unoffered(spec)
+                warnings.extend(gpu_notes(spec, self._sites().catalog_to_check(spec.instance_types)))
             except CloudError as error:
                 warnings.append(f"the recipe is stored, but its instance types and zones were not checked: {error}")
 
         recipe = recipes.parse_recipe(text, source, problems)
         job = self._apply(recipe, source, new=new)
         answer = replace(from_records.job(job), warnings=tuple(warnings))
-        if recipe.spec.scale == 1:
+        if recipe.spec.together == 1:
             return answer
         hourly = self._hourly_dollars(recipe.spec)
         return replace(answer, hourly_dollars=hourly, machine_lifetime=recipe.spec.machine_lifetime)
@@ -140,7 +142,7 @@ class Jobs:
     def ungranted(self, spec: recipes.Spec, owner: str) -> Iterator[tuple[Path, str]]:
         """Yield the path of each part of the spec that the installation cannot grant `owner`, with the reason."""
         yield from ungranted(spec, owner, self._policy.terms)
-        if spec.scale > 1 and (others := self._policy.beside(owner)):
+        if spec.together > 1 and (others := self._policy.beside(owner)):
             own = self._policy.profile_of(owner)
             reason = (
                 f"the machines of a run trust every machine of their security group, but those with the instance "
@@ -230,6 +232,7 @@ class Jobs:
             recipe=dump,
             created_at=now,
             scale=recipe.spec.scale,
+            commands=len(recipe.spec.commands),
             idempotency_key=idempotency_key,
             inputs=inputs,
             next_try_at=now,
@@ -250,6 +253,11 @@ class Jobs:
 
     def sizes(self) -> tuple[Size, ...]:
         return self._sites().sizes()
+
+
+def commands_of(run: Run) -> list[Record]:
+    """Return the list of the run's commands, to be stored with the run; nothing for a single command."""
+    return [CommandList(run.id, run.commands)] if run.commands else []
 
 
 def _applied(job: Job, recipe: recipes.Recipe, now: float) -> Job:

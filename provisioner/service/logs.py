@@ -12,6 +12,7 @@ from provisioner.core.protocol.codec import decode
 from provisioner.core.protocol.keys import chunk_key, log_prefix
 from provisioner.core.run.machines.messages import CHUNK_MOST, CHUNKS_MOST
 from provisioner.core.run.records import Node, Run
+from provisioner.core.views.run import Run as View
 from provisioner.ports.bucket import Bucket
 from provisioner.ports.clock import Clock
 from provisioner.ports.control.logs import MERGED_MOST, LogGap, LogPiece, LogQuery, ignore
@@ -39,7 +40,7 @@ TAIL_BLOCK = 256 << 10
 class LogPage:
     """The part of a run's log after a cursor, up to a limit."""
 
-    run: Run
+    run: View
     #: The pieces and gaps, each with the cursor at its end.
     pieces: tuple[tuple[LogPiece | LogGap, str], ...]
     #: The cursor at the end of the page, for the next page.
@@ -159,7 +160,7 @@ class Logs:
         over = over and not full
         if over or not (full or following):
             pieces += [(gap, place.write()) for gap in self._gaps(found, query)]
-        return LogPage(found, tuple(pieces), place.write(), over)
+        return LogPage(self._runs.view(found), tuple(pieces), place.write(), over)
 
     def _bounded(
         self, nodes: Sequence[Node], streams: Sequence[str], cursor: Cursor, limit: int

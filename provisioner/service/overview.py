@@ -50,7 +50,7 @@ def live_overview(store: Store, caller: Caller, limit: int, now: float) -> Top:
         foreign=tuple(each.id for each in foreign(store)) if caller.admin else (),
         hindrance=hindrance(store),
         more=len(live.runs) - len(first),
-        runs=tuple(_row(run, held[run.id], now) for run in first),
+        runs=tuple(_row(run, held[run.id], live, now) for run in first),
     )
 
 
@@ -92,20 +92,24 @@ def _held(store: Store, live: LiveRecords, runs: set[str]) -> defaultdict[str, l
     return held
 
 
-def _row(run: Run, held: Sequence[Assignment], now: float) -> Live:
+def _row(run: Run, held: Sequence[Assignment], live: LiveRecords, now: float) -> Live:
+    commands = None
+    if run.commands and (found := next((each for each in live.lists if each.id == run.id), None)):
+        workers = [worker for worker in live.workers if worker.run == run.id]
+        commands = from_records.progress(found, workers, [each.node for each in held], now)
     bill = receipt(run, held, {}, now)
     with_machine = run.state not in (State.QUEUED, State.LAUNCHING)
     current = next((each for each in held if with_machine and each.node.attempt == run.attempt), None)
     node = current.node if current else None
     report = node.report if node else None
     return Live(
-        run=from_records.run(run),
+        run=from_records.run(run, commands),
         machine=from_records.machine(current.machine) if current else None,
         step=report.step if report else None,
         heard_at=moment(node.reported_at) if node else None,
         silent_since=moment(node.reported_at) if node and is_silent(node, now) else None,
         notice_at=moment(report.notice.at) if report and report.notice else None,
-        bytes_produced=dict(report.produced) if report else {},
+        bytes_produced=from_records.log_bytes(report.produced) if report else {},
         dollars_at_least=bill.dollars_at_least,
         dollars_at_most=bill.dollars_at_most,
     )

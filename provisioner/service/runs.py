@@ -13,6 +13,7 @@ from provisioner.core.run import story
 from provisioner.core.run.records import Assignment, Event, Node, Record, Run
 from provisioner.core.run.states import State
 from provisioner.core.views import from_records
+from provisioner.core.views.commands import Progress
 from provisioner.core.views.overview import Top
 from provisioner.core.views.receipt import Receipt
 from provisioner.core.views.run import Attempt, Status
@@ -21,7 +22,7 @@ from provisioner.core.views.run import Runs as Page
 from provisioner.ports.clock import Clock
 from provisioner.ports.store import NEWEST, RunFilter, Store
 from provisioner.service.installation import Policy
-from provisioner.service.jobs import ID, TRIES, Jobs
+from provisioner.service.jobs import ID, TRIES, Jobs, commands_of
 from provisioner.service.recorder import Recorder
 
 #: Seconds for which an idempotency key is remembered.
@@ -59,14 +60,13 @@ class Runs:
         fresh = self._jobs.fresh_run(self._jobs.record(job), env, command, scale, idempotency_key, now)
         audit = self._recorder.audit(self._caller, "start", fresh.owner, fresh.id)
         queued = story.triggered(fresh, self._clock.now())
-        run = self._recorder.add_run(
-            fresh, now - KEY_TTL, [queued, audit], UNLIMITED if self._caller.admin else self._policy.limits
-        )
+        limits = UNLIMITED if self._caller.admin else self._policy.limits
+        run = self._recorder.add_run(fresh, now - KEY_TTL, [*commands_of(fresh), queued, audit], limits)
         if run.inputs != fresh.inputs:
             raise Conflict(f"the key {idempotency_key!r} was used for run {run.id[:12]} with other inputs")
         if run.id == fresh.id:
             self._clock.wake()
-        return from_records.run(run)
+        return self.view(run)
 
     def find(self, which: RunFilter = NEWEST) -> tuple[View, ...]:
         return self.page(which).runs
@@ -75,7 +75,8 @@ class Runs:
         records = self.records(which)
         if not records and which.job and which.after is None:
             self._check_job(which)
-        return from_records.runs(records, which.limit)
+        lists = {run.id: found for run in records if (found := self._progress(run))}
+        return from_records.runs(records, lists, which.limit)
 
     def _check_job(self, which: RunFilter) -> None:
         """Raise NotFound if the filter names a job that does not exist.
@@ -108,12 +109,19 @@ class Runs:
         runs, nodes, now = self.records(which), dict[str, list[Node]](), self._clock.now()
         for node in self._store.nodes(*(run.id for run in runs)):
             nodes.setdefault(node.run, []).append(node)
-        return tuple(
-            (from_records.run(run), from_records.attempts(run, nodes.get(run.id, ()), (), now)) for run in runs
-        )
+        return tuple((self.view(run), from_records.attempts(run, nodes.get(run.id, ()), (), now)) for run in runs)
 
     def get(self, name: str) -> View:
-        return from_records.run(self.record(name))
+        return self.view(self.record(name))
+
+    def view(self, run: Run) -> View:
+        """Return the view of a run's record."""
+        return from_records.run(run, self._progress(run))
+
+    def _progress(self, run: Run) -> Progress | None:
+        """Return how many commands of the run's list are in which state; None if it has one command."""
+        found = self._store.command_list(run.id) if run.commands else None
+        return from_records.counted(found) if found else None
 
     def record(self, name: str) -> Run:
         """Return the run whose id begins with `name`. Raises NotFound, and Invalid for an ambiguous name."""
@@ -128,7 +136,10 @@ class Runs:
         run = self.record(name)
         nodes = self._store.nodes(run.id)
         machines = self._store.machines([node.instance_id for node in nodes])
-        return from_records.status(run, nodes, machines, self._store.events(run.id), self._clock.now())
+        now, commands = self._clock.now(), None
+        if run.commands and (found := self._store.command_list(run.id)):
+            commands = from_records.progress(found, self._store.workers(run.id), nodes, now)
+        return from_records.status(run, nodes, machines, self._store.events(run.id), now, commands)
 
     def stop(self, name: str) -> View:
         def stopped(run: Run) -> Run:
@@ -138,7 +149,7 @@ class Runs:
 
         run = self.amend(self.record(name).id, stopped, story.stopped_by_user, "stop")
         self._clock.wake()
-        return from_records.run(run)
+        return self.view(run)
 
     def amend(
         self,

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.service import chances, plans
-from tests.service.agents import Violation
+from tests.service.violation import Violation
 
 #: Seeds in one block, which one process runs before it returns its results.
 EACH = 20

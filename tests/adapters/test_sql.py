@@ -166,7 +166,7 @@ def test_migrations_make_exactly_the_tables(store: SqlStore) -> None:
     fresh = sqlalchemy.create_engine("sqlite://")
     ours = [model.__table__ for model in vars(tables).values() if hasattr(model, "__table__")]
     SQLModel.metadata.create_all(fresh, ours)
-    assert len(ours) == 12
+    assert len(ours) == 17
 
     def shape(engine: sqlalchemy.Engine) -> dict[str, Any]:
         inspector = sqlalchemy.inspect(engine)
@@ -269,9 +269,14 @@ def test_every_query_uses_an_index(store: SqlStore) -> None:
     store.job_by_id("j1")
     store.run("r1")
     store.live()
+    store.command_list("r1")
+    store.workers("r1")
+    store.blocks("r1", [1, 2])
+    store.waiting_blocks("r1", 9)
+    store.record_chunks("r1", 3, 4)
     sqlalchemy.event.remove(store.engine, "before_cursor_execute", note)
     store.watch.set_trace_callback(None)
-    assert len(asked) >= 14
+    assert len(asked) >= 22
     with store.engine.connect() as connection:
         for statement, values in asked:
             for *_, step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values):

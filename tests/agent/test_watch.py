@@ -8,8 +8,16 @@ import pytest
 
 from provisioner.agent.node import Node
 from provisioner.agent.outcomes import Halt
-from provisioner.agent.watch import BARRIER_INTERVAL, LATEST_INSTANT, ORDERS_INTERVAL, RANKS_INTERVAL, Watch, kill_time
-from provisioner.core.protocol.messages import Notice, Orders, Span, Stop
+from provisioner.agent.watch import (
+    BARRIER_INTERVAL,
+    BRISK_INTERVAL,
+    LATEST_INSTANT,
+    ORDERS_INTERVAL,
+    RANKS_INTERVAL,
+    Watch,
+    kill_time,
+)
+from provisioner.core.protocol.messages import ListWork, Notice, Orders, Span, Stop
 from provisioner.core.protocol.words import Outcome, SignalCause, Step
 
 NOW = 1_800_000_000.0
@@ -26,9 +34,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return at
 
 
-def node(scale: int = 2, step: Step = Step.COMMAND, stop: Stop | None = None, **fields: Any) -> Node:
+def node(
+    scale: int = 2,
+    step: Step = Step.COMMAND,
+    stop: Stop | None = None,
+    commands: ListWork | None = None,
+    **fields: Any,
+) -> Node:
     made: dict[str, Any] = {
-        "order": SimpleNamespace(scale=scale, stop_grace=30.0),
+        "order": SimpleNamespace(scale=scale, attempt=1, stop_grace=30.0, commands=commands),
         "halt": Halt(),
         "step": step,
         "spans": lambda: {step.value: Span(NOW)},
@@ -36,6 +50,7 @@ def node(scale: int = 2, step: Step = Step.COMMAND, stop: Stop | None = None, **
         "look_for_notice": lambda: NOTICE,
         "rebalance_at": NOW,
         "job_dir": None,
+        "brisk": False,
         "say": lambda _: None,
     }
     return cast(Node, SimpleNamespace(**(made | fields)))
@@ -112,3 +127,25 @@ def test_notice_has_effect_at_once_without_ranks_that_execute(clock: list[float]
 def test_short_notice_leaves_less_time_for_the_common_instant(clock: list[float]) -> None:
     Watch(node(look_for_notice=lambda: Notice(NOW + 24, NOW))).react_to_notice()
     assert clock[0] == pytest.approx(NOW + 3, abs=0.2)
+
+
+def test_commands_of_a_list_go_on_after_a_notice_until_the_grace_period_begins(clock: list[float]) -> None:
+    """What they finish meanwhile need not execute again."""
+    made = node(1, commands=ListWork(4, 10))
+    watch, asked = Watch(made), []
+    for moment in (NOW, kill_time(NOTICE) - 31, kill_time(NOTICE) - 30):
+        clock[0] = moment
+        watch.react_to_notice()
+        asked.append(made.halt.cause and made.halt.cause.kill_at)
+    assert asked == [None, None, kill_time(NOTICE)]
+
+
+def test_notice_during_the_setup_of_a_list_has_effect_at_once() -> None:
+    made = node(1, Step.SETUP, commands=ListWork(4, 10))
+    Watch(made).react_to_notice()
+    assert made.halt.cause
+
+
+def test_machine_that_ends_many_commands_reads_its_orders_less_often() -> None:
+    """Each request costs money."""
+    assert Watch(node(1, brisk=True)).read_orders() == BRISK_INTERVAL

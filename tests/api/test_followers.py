@@ -70,7 +70,7 @@ def test_a_log_that_is_never_silent_is_read_no_longer_than_its_token_holds(
     quiet: Server, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A log that always has new data sends no heartbeat, so the token must be checked elsewhere."""
-    found, piece = quiet.service.runs.record(run), LogPiece(1, "output", 0, b"again\n")
+    found, piece = quiet.service.runs.get(run), LogPiece(1, "output", 0, b"again\n")
     look = LogPage(found, ((piece, "1.output.0.6"),), "1.output.0.6", over=False)
     monkeypatch.setattr(stream.Hub, "read_page", lambda *_: look)
     token = quiet.token("ann")

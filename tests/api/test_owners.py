@@ -46,7 +46,7 @@ class Theirs:
 
     def fill(self, name: str) -> str:
         found = {"job": self.job, "run": self.run, "token": self.token, "name": JOB, "pod": self.pod}
-        found |= {"workload_id": self.job, "pod_name": self.pod}
+        found |= {"workload_id": self.job, "pod_name": self.pod, "index": "0"}
         if name not in found:
             pytest.fail(f"the table does not know how to fill {{{name}}}: teach Theirs.fill")
         return found[name]
@@ -97,7 +97,9 @@ def every(server: Server) -> list[Operation]:
 
 @pytest.fixture(scope="module")
 def theirs(quiet: Server) -> Theirs:
-    job = quiet.service.jobs.apply(recipe(JOB, OWNER, schedule="@yearly"), "the test's recipe")
+    # A list, so that the operations on its commands work.
+    text = recipe(JOB, OWNER, schedule="@yearly", command=["true"])
+    job = quiet.service.jobs.apply(text, "the test's recipe")
     run = quiet.service.runs.start(job.id, {"A": SECRET})
     token = quiet.service.tokens.create([OWNER], admin=False)
     return Theirs(job.id, run.id, token.id)

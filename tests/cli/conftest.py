@@ -9,13 +9,16 @@ import pytest
 import yaml
 
 from provisioner.faces.cli import main
-from provisioner.rehearsal.machines.script import Script
+from provisioner.rehearsal.machines.script import CommandScript, Script
 from provisioner.rehearsal.machines.scripted import ScriptedHost
 from tests.e2e.commands import settings_file
 from tests.e2e.elsewhere import served
 from tests.e2e.rig import Rig, rig
 
-SCRIPTS = (Script(job="bad", command=0.1, exit_code=3), Script(command=0.1, output=100))
+SCRIPTS = (
+    Script(job="bad", command=0.1, exit_code=3),
+    Script(command=0.1, output=100, commands=CommandScript(seconds=0.1, fails=frozenset({1, 3}), output=50)),
+)
 CONDITIONS: dict[str, Any] = {
     "prices": [{"market": "spot", "dollars": 1.0}],
     "capacity": [{"type": "p4d.24xlarge", "machines": 0}, {"type": "g6.xlarge", "machines": 0}],

@@ -34,7 +34,7 @@ RUN = {
         "ended_at",
     ),
     *("certain_at", "done_at", "market", "instance_type", "dollars_at_least", "dollars_at_most", "scale"),
-    "last_attempt",
+    *("last_attempt", "commands"),
 }
 ATTEMPT = {
     *("attempt", "rank", "instance_id", "bound_at", "step", "bytes_produced", "bytes_shipped", "heard_at"),

@@ -31,6 +31,7 @@ class Paths:
         self.elsewhere = self.with_token(server.token("tester", admin=True))
         ended = [whole.start("true", name=name, use_spot_instance=True) for name in ("good", "bad")]
         ended.append(whole.start("true", name="none", instance_type="g5g.xlarge"))
+        ended.append(whole.start(["a", "b", "c", "d\ne"], name="list", nprocs=2))
         self.runs = {run.job_name: run.id for run in whole.done(*ended)}
         # The run must be done, so that its output is stable between two commands.
         whole.done(whole.service.runs.start("good", {"A": "1"}, idempotency_key="one-key"))
@@ -101,6 +102,17 @@ COMMANDS = (
     "logs GOOD --attempt 2",
     "logs GOOD --stream system --stream output",
     "logs NONE",
+    "status LIST",
+    "commands LIST",
+    "commands LIST --failed",
+    "commands LIST --state waiting",
+    "commands LIST --limit 2",
+    "commands GOOD",
+    "logs LIST --command 3",
+    "logs LIST --command 4",
+    "logs GOOD --command 0",
+    "logs LIST",
+    "wait LIST",
     "wait GOOD",
     "wait GOOD BAD NONE",
     "stop GOOD BAD",
@@ -151,6 +163,23 @@ def test_remote_command_equals_the_local_one(place: Paths, run: Run, command: st
         if here != elsewhere:
             here, elsewhere = run(place.here, *words), run(place.elsewhere, *words)
     assert here == elsewhere
+
+
+def test_commands_and_output_of_an_ended_list(place: Paths, run: Run) -> None:
+    found = json.loads(run(place.elsewhere, "commands", place.runs["list"], "--json").out)
+    assert [
+        (each["index"], each["state"], each["exit_code"], each["output_bytes"], each["text"]) for each in found
+    ] == [
+        (0, "succeeded", 0, 50, "a"),
+        (1, "failed", 1, 50, "b"),
+        (2, "succeeded", 0, 50, "c"),
+        (3, "failed", 1, 50, "d\ne"),
+    ]
+    outputs = [run(place.elsewhere, "logs", place.runs["list"], "--command", str(at)).out for at in range(4)]
+    assert [len(each) for each in outputs] == [50] * 4
+    log = run(place.here, "logs", place.runs["list"]).out
+    assert sorted(outputs) == sorted(log[at : at + 50] for at in range(0, 200, 50))
+    assert run(place.elsewhere, "wait", place.runs["list"]).code == 1
 
 
 def test_top_and_status_of_live_runs_equal_the_local_ones(place: Paths, run: Run) -> None:

@@ -46,8 +46,8 @@ class Rig:
         self.settings = settings
         self.service: Service = wiring.service(settings)
 
-    def start(self, command: str, *, env: Mapping[str, str] | None = None, **spec: Any) -> Run:
-        """Apply a new job with this command, start it and return its run."""
+    def start(self, command: str | list[str], *, env: Mapping[str, str] | None = None, **spec: Any) -> Run:
+        """Apply a new job with this command, or list of commands, start it and return its run."""
         name = spec.pop("name", f"job-{len(self.service.jobs.all())}")
         whole = {"name": name, "image": "any", "instance_type": "g5.xlarge", "command": command, **spec}
         self.service.jobs.apply(yaml.safe_dump({"type": "job", "spec": whole}), "the test's recipe")

@@ -18,6 +18,7 @@ from provisioner.rehearsal.ec2.conditions import (
     Where,
     ZoneTrouble,
 )
+from provisioner.rehearsal.machines.script import CommandScript
 from provisioner.rehearsal.scenario import Kind, Scenario, load, parse
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "config" / "scenarios").glob("*.yaml"))
@@ -44,7 +45,10 @@ def test_a_scenario_in_full() -> None:
             "rebalances": [{"type": "g5.*", "at": "10s"}],
             "faults": [{"effect": "reset", "when": "after", "action": "CreateFleet", "times": 2}],
             "buckets": {"my-bucket": {"in/demo.json": "{}"}},
-            "scripts": [{"job": "train*", "command": "90s", "exit_code": 3}],
+            "scripts": [
+                {"job": "train*", "command": "90s", "exit_code": 3},
+                {"commands": {"seconds": "20ms", "fails": [3], "panics": [5], "output": 10}},
+            ],
         }
     )
     assert made.machine is Kind.QEMU
@@ -54,6 +58,8 @@ def test_a_scenario_in_full() -> None:
     assert (made.faults[0].effect, made.faults[0].when, made.faults[0].times) == (Effect.RESET, When.AFTER, 2)
     assert made.buckets == {"my-bucket": {"in/demo.json": b"{}"}}
     assert (made.scripts[0].command, made.scripts[0].exit_code) == (90.0, 3)
+    listed = CommandScript(0.02, fails=frozenset({3}), panics=frozenset({5}), output=10)
+    assert made.scripts[1].commands == listed
 
 
 def test_a_scenario_of_a_misleading_cloud() -> None:

@@ -3,6 +3,7 @@
 import base64
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import boto3
@@ -10,8 +11,20 @@ import pytest
 
 from provisioner.core.cloud.user_data import user_data
 from provisioner.core.protocol import codec
-from provisioner.core.protocol.keys import log_prefix, mailbox, orders_key, result_key, started_key, work_key
-from provisioner.core.protocol.messages import Orders, Result, Started, Stop, WorkOrder
+from provisioner.core.protocol.batches import BatchHead, encode_batch
+from provisioner.core.protocol.command_lines import read_ends
+from provisioner.core.protocol.keys import (
+    batch_key,
+    chunk_key,
+    log_prefix,
+    mailbox,
+    orders_key,
+    records_prefix,
+    result_key,
+    started_key,
+    work_key,
+)
+from provisioner.core.protocol.messages import ListOrders, ListWork, Orders, Result, Started, Stop, WorkOrder
 from provisioner.core.protocol.words import Engine, Outcome
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.machines.scripted import ScriptedHost
@@ -137,6 +150,29 @@ def test_a_scripted_machine_falls_silent_or_goes(double_of: Callable[..., Double
         rig.put(work_key(rig.box(goes)), order("r1", "goes"))
         until(lambda: [one.id for one in double.alive()] == [silent], "the end of all others")
         assert rig.keys(f"machines/{rig.box(goes)}/result") == []
+
+
+def test_a_scripted_machine_works_through_a_list(double_of: Callable[..., Double]) -> None:
+    """The machine puts one record for each command, after its output, and ends when no batch follows."""
+    with double_of(scripts=[{"commands": {"seconds": "10ms", "fails": [3], "output": 20}}]) as double:
+        rig = Rig(double)
+        (one,) = rig.launch(1)
+        box = rig.box(one)
+        head = BatchHead("r1", 1, 0, 1, ((0, 40, 1), (60, 1, 2)))
+        rig.s3.put_object(Bucket=double.bucket, Key=batch_key(box, 1), Body=encode_batch(head, b"true\0" * 41))
+        rig.put(orders_key(box), Orders(commands=ListOrders(batches=1, last=True)))
+        rig.put(work_key(box), replace(order("r1"), commands=ListWork(slots=4, total=61)))
+        until(lambda: not double.alive(), "the end of all")
+        assert (rig.result(one).outcome, rig.result(one).exit_code) == (Outcome.SUCCEEDED, 0)
+        data = b"".join(rig.get(key) for key in rig.keys(records_prefix(box)))
+        ends = [each for each in read_ends(data) if not isinstance(each, str)]
+        assert {(each.index, each.generation): each.code for each in ends} == {
+            (index, 2 if index == 60 else 1): int(index == 3) for index in (*range(40), 60)
+        }
+        for each in ends:
+            ((chunk, skip, length),) = each.extents
+            written = rig.get(chunk_key(box, "output", chunk))[skip : skip + length]
+            assert written == (f"{each.index} {each.generation}\n".encode() * 20)[:20]
 
 
 def test_many_at_once(double_of: Callable[..., Double]) -> None:

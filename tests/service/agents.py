@@ -7,13 +7,17 @@ from dataclasses import dataclass, field
 from provisioner.core.cloud.machines import MachineState
 from provisioner.core.errors import Retryable
 from provisioner.core.protocol import keys
+from provisioner.core.protocol.command_lines import CommandEnd
 from provisioner.core.protocol.messages import Notice, WorkOrder
 from provisioner.core.protocol.words import SignalCause
 from provisioner.ports.bucket import Bucket
 from provisioner.rehearsal.ec2.instance import Instance
 from provisioner.rehearsal.ec2.model import Model
 from provisioner.rehearsal.machines import script
-from provisioner.rehearsal.machines.scripted_agent import Doing, ScriptedAgent
+from provisioner.rehearsal.machines.scripted_agent import Doing
+from provisioner.rehearsal.machines.scripted_list import ListAgent, Try
+from tests.service.list_truth import ListTruth
+from tests.service.violation import Violation
 
 BOOT_FUSE = 1200.0
 #: Seconds between tries to fetch the agent's archive; after the last the machine powers off (core.cloud.user_data).
@@ -38,14 +42,6 @@ class Script(script.Script):
     restart_at: float | None = None
     #: Whether the fuse works, as on a machine whose kernel runs.
     fuse: bool = True
-
-
-class Violation(BaseException):
-    """Raised when a rule is broken. It is no subclass of Exception, so that the code under test cannot catch it."""
-
-    def __init__(self, rule: str, told: str = "") -> None:
-        super().__init__(f"{rule}: {told}")
-        self.rule = rule
 
 
 @dataclass
@@ -79,7 +75,7 @@ class Executions:
         self.running.pop(machine, None)
 
 
-class Agent(ScriptedAgent):
+class Agent(ListAgent):
     """The agent of one machine, from its kernel's start until its power ends."""
 
     def __init__(
@@ -91,6 +87,7 @@ class Agent(ScriptedAgent):
         now: Callable[[], float],
         new_id: Callable[[], str],
         executions: Executions,
+        lists: ListTruth,
         role_id: str,
     ) -> None:
         super().__init__(
@@ -107,7 +104,7 @@ class Agent(ScriptedAgent):
         self.instance, self.plays = instance, script
         self.script = script
         self.silent = False
-        self._model, self._executions = model, executions
+        self._model, self._executions, self._lists = model, executions, lists
         self._fuse_at = instance.launch_time + BOOT_FUSE
         self._life = self._boot()
         booted = now()
@@ -158,6 +155,13 @@ class Agent(ScriptedAgent):
 
     def ends(self) -> None:
         self._executions.end(self.instance.id)
+        self._lists.gone(self.instance.id)
+
+    def command_begins(self, order: WorkOrder, begun: Try) -> None:
+        self._lists.begin(order.run, begun.index, begun.generation, self.instance.id)
+
+    def command_ends(self, order: WorkOrder, end: CommandEnd, output: bytes) -> None:
+        self._lists.end(order.run, end, output)
 
     def unplugged(self) -> None:
         """End everything that ran, because the power is off."""

@@ -19,6 +19,7 @@ from provisioner.rehearsal.ec2.conditions import (
     Where,
     ZoneTrouble,
 )
+from provisioner.rehearsal.machines.script import CommandScript
 from tests.service.agents import Script
 from tests.service.plans import Deed, Start, Stop, TurnClock, WorldPlan, build
 from tests.service.trouble import Chance, Fate, Outage
@@ -38,8 +39,16 @@ AIMED = {
     ("bucket", "put work"),
     ("bucket", "put peers"),
     ("store", "save Launch"),
+    # The handing out of a list's commands, and their records on the way to the archive.
+    ("bucket", "put chunks"),
+    ("bucket", "put records"),
+    ("mailbox", "put records"),
+    ("store", "save CommandList"),
+    ("store", "save Worker"),
 }
 AIMED_RATE = 0.15
+#: The share of the starts that have a list of commands.
+LISTS = 0.25
 #: Maximum number of machines of a run.
 LARGEST_SCALE = 4
 
@@ -156,9 +165,22 @@ def _script(dice: random.Random, mishaps: float, always: dict[str, Any] | None, 
         exit_on_notice=dice.choice((0, 143)),
         skew=dice.choice((0.0, dice.uniform(-90, 90))),
         fuse=fuse,
+        commands=_commands(dice),
     )
     mishap = always or _mishap(dice)
     return replace(plain, **mishap) if always or dice.random() < mishaps else plain
+
+
+def _commands(dice: random.Random) -> CommandScript:
+    return CommandScript(
+        seconds=dice.choice((0.2, 5.0, dice.uniform(1, 60))),
+        spread=dice.choice((0.0, 1.0)),
+        fails=frozenset(dice.sample(range(60), dice.choice((0, 0, 10)))),
+        all_fail=dice.random() < 0.05,
+        panics=frozenset(dice.sample(range(60), dice.choice((0,) * 9 + (1,)))),
+        output=dice.choice((0, 10, 200)),
+        chunk=dice.choice((1 << 20, 1 << 20, 41)),
+    )
 
 
 def _mishap(dice: random.Random) -> dict[str, Any]:
@@ -236,4 +258,13 @@ def _spec(dice: random.Random) -> dict[str, Any]:
         gang = dice.choice(({}, {}, {"success": "leader"}, {"success": "leader", "workers": "ignore"}))
         survivors = dice.choice(({}, {"survivors": "keep"}, {"survivors": "release"}))
         spec["gang"] = gang | ({} if "group" in spec["placement"] else survivors)
+    if dice.random() < LISTS:
+        # A list has one machine and no rules for its single command.
+        spec = {name: value for name, value in spec.items() if name not in ("scale", "gang", "retry")}
+        spec["placement"].pop("group", None)
+        spec |= {
+            "command": [f"echo {number}" for number in range(dice.choice((1, 3, dice.randint(1, 60))))],
+            "nprocs": dice.randint(1, 4),
+            "list": {"limit": dice.choice(("never", "never", "20s"))},
+        }
     return spec

@@ -20,8 +20,8 @@ from provisioner.core.run.verdicts import LOST_AFTER_START, LOST_BEFORE_START
 from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.machines.scripted_agent import end_of
 from provisioner.service.control_loop.archive import bill as receipt_of
-from tests.service.agents import Violation
 from tests.service.truth import Truth
+from tests.service.violation import Violation
 
 ALL = RunFilter(limit=1000)
 
@@ -68,7 +68,7 @@ class EndRules:
         if spare:
             raise Violation("every machine that is launched is a run's", str(sorted(spare)))
         # A process that hung may write to the mailbox of a machine that has ended; a lifecycle rule deletes the object.
-        late = re.compile(r"machines/[^/]+/(work(/[0-9]+)?|orders|peers)")
+        late = re.compile(r"machines/[^/]+/(work(/[0-9]+)?|orders|peers|chunks/[0-9]+)")
         left = [
             key for key in truth.bucket.objects if key.startswith(("machines/", "inbox/")) and not late.fullmatch(key)
         ]
@@ -78,6 +78,8 @@ class EndRules:
     def _check_outcome(self, run: Run, nodes: Sequence[Node]) -> None:
         """I6: success and exit code come from a result, and a result is never ignored in favour of a presumption."""
         assert run.verdict is not None
+        if run.commands:
+            return  # Its outcome follows from its commands (list_rules).
         ranks = [node for node in nodes if node.attempt == run.attempt]
         found = [self.results.get((node.box, node.later), (None, 0.0)) for node in ranks]
         codes = [last.exit_code if last else None for last, _ in found]
@@ -95,6 +97,8 @@ class EndRules:
     def _check_retries(self, run: Run, nodes: Sequence[Node]) -> None:
         """A command begins as often as its recipe allows; infrastructure may end a limited number of attempts."""
         assert run.verdict is not None
+        if run.commands:
+            return
         spec = Recipe.load(run.recipe).spec
         begun = len({attempt for of, attempt, _ in self.truth.executions.done if of == run.id})
         if spec.retry.rerun == "before_start" and begun > 1 + spec.retries:

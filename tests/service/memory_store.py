@@ -7,6 +7,7 @@ from typing import TypeVar, cast
 
 from provisioner.core.access.callers import Audit, Token
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits, Usage
+from provisioner.core.commands.records import Batch, Block, CommandList, RecordChunk, Worker
 from provisioner.core.errors import Conflict, LeaseLost, LimitReached
 from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.words import Outcome
@@ -82,13 +83,13 @@ class MemoryStore:
     def _save(self, records: Sequence[R], epoch: int | None) -> tuple[R, ...]:
         if epoch is not None:
             self._prove(epoch)
-        seen: dict[str, int] = {}
+        seen: dict[tuple[object, str], int] = {}
         for item in records:
             known = self._of(type(item)).get(item.id)
-            version = seen.get(item.id, known.version if known else 0)
+            version = seen.get((type(item), item.id), known.version if known else 0)
             if version != item.version or self._name_taken(item):
                 raise Conflict(f"{type(item).__name__} {item.id} was changed by another process")
-            seen[item.id] = item.version + 1
+            seen[type(item), item.id] = item.version + 1
         stored = tuple(replace(item, version=item.version + 1) for item in records)
         for item in stored:
             self._of(type(item))[item.id] = item
@@ -120,6 +121,9 @@ class MemoryStore:
             machines=self._where(KnownMachine, lambda machine: machine.ended_at is None),
             droughts=tuple(self._of(Drought).values()),
             templates=tuple(self._of(TemplateHealth).values()),
+            lists=self._where(CommandList, lambda each: each.id in unfinished),
+            workers=self._where(Worker, lambda worker: worker.run in unfinished),
+            batches=self._where(Batch, lambda batch: batch.closed_at is None),
         )
 
     def job(self, owner: str, name: str) -> Job | None:
@@ -183,6 +187,25 @@ class MemoryStore:
 
     def events(self, run: str) -> tuple[Event, ...]:
         return tuple(sorted(self._where(Event, lambda event: event.run == run), key=lambda event: event.at))
+
+    def command_list(self, run: str) -> CommandList | None:
+        return self._of(CommandList).get(run)
+
+    def workers(self, run: str) -> tuple[Worker, ...]:
+        found = self._where(Worker, lambda worker: worker.run == run)
+        return tuple(sorted(found, key=lambda worker: (worker.attempt, worker.rank)))
+
+    def blocks(self, run: str, numbers: Collection[int]) -> tuple[Block, ...]:
+        found = self._where(Block, lambda block: block.run == run and block.number in numbers)
+        return tuple(sorted(found, key=lambda block: block.number))
+
+    def waiting_blocks(self, run: str, limit: int) -> tuple[Block, ...]:
+        found = self._where(Block, lambda block: block.run == run and block.waiting > 0)
+        return tuple(sorted(found, key=lambda block: block.number)[:limit])
+
+    def record_chunks(self, run: str, first: int, last: int) -> tuple[RecordChunk, ...]:
+        found = self._where(RecordChunk, lambda each: each.run == run and each.first <= last and each.last >= first)
+        return tuple(sorted(found, key=lambda each: (each.attempt, each.rank, each.offset)))
 
     def token(self, id: str) -> Token | None:
         return self._of(Token).get(id)

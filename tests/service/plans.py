@@ -12,8 +12,9 @@ from provisioner.core.run.records import Run
 from provisioner.ports.store import Store
 from provisioner.rehearsal.ec2.conditions import Conditions
 from provisioner.rehearsal.fakes.clock import StepClock
-from tests.service.agents import Script, Violation
+from tests.service.agents import Script
 from tests.service.trouble import Aimed, Fates, Fault, Outage
+from tests.service.violation import Violation
 from tests.service.world import World
 
 

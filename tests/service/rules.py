@@ -21,9 +21,11 @@ from provisioner.core.run.records import Assignment, KnownMachine, Node, Run
 from provisioner.core.run.states import State
 from provisioner.core.run.survivors import LONGEST, may_wait
 from provisioner.core.run.verdicts import held_until
-from tests.service.agents import Agent, Violation
+from tests.service.agents import Agent
 from tests.service.end_rules import ALL, EndRules
+from tests.service.list_rules import ListRules
 from tests.service.truth import Truth, covered
+from tests.service.violation import Violation
 
 BOOT_LIMIT, SETUP_LIMIT, RUNTIME_LIMIT = 300.0, 300.0, 1200.0
 #: Seconds after which a machine counts as silent if it cannot reach the bucket while the control plane can.
@@ -39,6 +41,7 @@ class Rules(EndRules):
 
     def __init__(self, truth: Truth) -> None:
         super().__init__(truth)
+        self.lists = ListRules(truth)
         #: Periods in which the control plane, and in which the machines, cannot reach the bucket.
         self.ours_away: list[tuple[float, float]] = []
         self.theirs_away: list[tuple[float, float]] = []
@@ -61,6 +64,7 @@ class Rules(EndRules):
 
         `late`: the process that made the call hung until another process had taken over.
         """
+        self.lists.after_call(port, method, args, answer)
         if port == "mailbox" and method == "put" and (key := RESULT.fullmatch(args[0])) and answer:
             self.results[key[1], int(key[2] or 0)] = decode(Result, args[1]), self.truth.now()
         elif (port, method) == ("cloud", "machines"):
@@ -95,6 +99,8 @@ class Rules(EndRules):
         runs = {run.id: run for run in live.runs if run.state in (State.BOOTING, State.PREPARING, State.RUNNING)}
         for node in live.nodes:
             run = runs.get(node.run)
+            if run and run.commands:
+                continue  # The next machine takes over.
             ended = node.verdict and node.attempt == run.attempt if run else False
             if run and ended and self._ends_all(run, node) and not (run.stop or run.ranks_stop):
                 raise Violation("I11 the other ranks are not told that one has ended", node.id)
@@ -203,12 +209,14 @@ class Rules(EndRules):
             if limit is None or now + off < run.created_at + limit:
                 raise Violation("no limit ends a run early", f"{run.verdict} of {run.created_at}")
             return
-        last = [node for node in self.truth.store.nodes(run.id) if node.attempt == run.attempt]
+        # The limit of a list counts from its first command, whatever machine ran it.
+        nodes = self.truth.store.nodes(run.id)
+        last = [node for node in nodes if run.commands or node.attempt == run.attempt]
         agents = [agent for node in last if (agent := self.truth.agents.get(node.instance_id))]
         limit = SETUP_LIMIT if run.verdict.step is Step.SETUP else RUNTIME_LIMIT
-        began = min(
-            (agent.began_at[step] for agent in agents if (step := run.verdict.step) in agent.began_at), default=now
-        )
+        # The limit of a list may end while another machine boots.
+        step = Step.COMMAND if run.commands and run.verdict.step is not Step.SETUP else run.verdict.step
+        began = min((agent.began_at[step] for agent in agents if step in agent.began_at), default=now)
         made_up = any(agent.script.fails_as is Outcome.TIMED_OUT for agent in agents)
         if not made_up and now + off < began + limit:
             raise Violation("no limit ends a run early", f"{run.verdict}, begun at {began}")

@@ -1,13 +1,16 @@
 """One run with a fault at each of its calls in turn: it ends normally, only later."""
 
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Run
 from provisioner.rehearsal.ec2.conditions import Conditions, Interruption
+from provisioner.rehearsal.machines.script import CommandScript
 from provisioner.service.control import Service
 from tests.service.agents import Script
 from tests.service.trouble import FALLS, Aimed, Fate, Fates, Fault, calm
@@ -27,15 +30,32 @@ def one_run(fates: Fates = calm) -> tuple[World, list[Run]]:
     return world, started
 
 
-def faults(fate: Fate) -> Iterator[Fault]:
+#: Subjects of the calls that hand out a list's commands, or take their records.
+OF_LISTS = re.compile(r".*/(chunks|records)/.*|.*/orders|.*(Batch|Block|CommandList|RecordChunk|Worker).*")
+
+
+def one_list(fates: Fates = calm) -> tuple[World, list[Run]]:
+    """Return a world with a run of 13 commands, whose first machine loses its power while it works."""
+    commands = CommandScript(seconds=7.0, spread=0.5, fails=frozenset({3}), output=30, chunk=50)
+    mishaps = iter([45.0])
+    world = World(SLOW, lambda _: Script(pull=5, commands=commands, off_at=next(mishaps, None)), fates)
+    started: list[Run] = []
+    spec: dict[str, Any] = {"command": [f"echo {number}" for number in range(13)], "nprocs": 2}
+    world.plan(0, lambda: started.append(world.start(**spec)))
+    return world, started
+
+
+def faults(
+    fate: Fate, make: Callable[[], tuple[World, list[Run]]] = one_run, which: re.Pattern[str] = re.compile(".*")
+) -> Iterator[Fault]:
     """Make a run without faults; yield a fault with this fate for each of its calls that the fate can hit."""
-    world, _ = one_run()
+    world, _ = make()
     world.run()
     seen: Counter[tuple[str, str, str]] = Counter()
     for call in world.calls:
         aim = (call.port, call.method, call.about)
         seen[aim] += 1
-        if call.port in FALLS[fate] and call.method != "changes":
+        if call.port in FALLS[fate] and call.method != "changes" and which.fullmatch(call.about):
             yield Fault(fate, *aim, seen[aim])
 
 
@@ -61,6 +81,31 @@ def test_a_run_survives_trouble_at_every_step(fate: Fate) -> None:
             raise
         tried.add((fault.port, fault.method))
     assert len(tried) >= 5, tried
+
+
+@pytest.mark.parametrize("fate", FATES)
+def test_a_list_survives_trouble_at_every_step(fate: Fate) -> None:
+    """With a fault at any call about its commands, each command has the same end, and a lost machine repeats few."""
+    tried = set()
+    for fault in faults(fate, one_list, OF_LISTS):
+        aimed = Aimed([fault])
+        world, started = one_list(aimed)
+        try:
+            world.run()
+            world.check()
+            (run,) = map(world.store.run, [run.id for run in started])
+            assert run
+            assert run.verdict
+            assert (run.verdict.outcome, run.verdict.exit_code) == (Outcome.FAILED, 1)
+            commands = world.store.command_list(run.id)
+            assert commands
+            assert (commands.succeeded, commands.failed) == (12, 1)
+            assert len(world.model.every()) == 2
+        except BaseException as error:
+            error.add_note(f"{fault}\n{world.story()}")
+            raise
+        tried.add((fault.port, fault.method, re.sub(r".*/([a-z]+)/[0-9]+", r"\1", fault.about)))
+    assert len(tried) >= 4, tried
 
 
 def test_every_pass_repeated_changes_nothing() -> None:

@@ -132,3 +132,15 @@ def test_the_holder_of_the_lease_stops_when_another_store_takes_the_bucket_over(
     with pytest.raises(WrongStore):
         loop.acquire()
     assert not loop.acting
+
+
+def test_an_unfinished_list_of_a_restored_store_is_stopped(alone: Alone) -> None:
+    """The restored store would hand commands out that have run since: the run ends as lost."""
+    runs = [samples.run("list", commands=3), samples.run("single"), samples.run("ended", commands=3, ended_at=1.0)]
+    alone.store.save(runs)
+    Takeover(alone.installation, alone.sites).take()
+    stops = {run.id: run.stop for run in alone.live().runs}
+    assert {id for id, stop in stops.items() if stop} == {"list"}
+    assert stops["list"]
+    assert stops["list"].outcome is Outcome.LOST
+    assert "restored from a backup" in stops["list"].reason

@@ -128,6 +128,13 @@ def test_apply_says_what_an_hour_of_all_machines_costs() -> None:
     assert world.jobs.apply(text(), "f").hourly_dollars is None
 
 
+def test_apply_says_that_commands_share_gpus() -> None:
+    world = World()
+    found = world.jobs.apply(text(command=["a", "b", "c"], nprocs=2), "f").warnings
+    assert found == ("2 commands share the 1 GPU of g5.xlarge by turns",)
+    assert world.jobs.apply(text(command=["a", "b", "c"]), "f").warnings == ()
+
+
 def test_apply_of_a_run_with_several_machines_tells_how_long_each_may_exist() -> None:
     """Spot machines may work for three attempts, so they exist three times as long as one attempt may take."""
     world = World()

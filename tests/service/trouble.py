@@ -132,7 +132,10 @@ class Chance:
         if call.at >= self._peace:
             return Fate.NONE
         roll = self._dice.random()
-        words = (call.method, f"{call.method} {call.about.rpartition('/')[2].split(' ')[-1]}")
+        *folders, name = call.about.split("/")
+        # Batches and chunks of a log are numbered in a folder.
+        named = folders[-1] if folders and name.isdecimal() else name.split(" ")[-1]
+        words = (call.method, f"{call.method} {named}")
         hits = [(fate, rate) for fate, rate in self._rates.items()]
         if any((call.port, word) in self._at for word in words):
             hits = [(fate, rate) for fate, rate in self._aimed.items() if call.port in FALLS[fate]]

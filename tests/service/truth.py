@@ -7,6 +7,7 @@ from provisioner.ports.store import Store
 from provisioner.rehearsal.fakes.bucket import MemoryBucket
 from provisioner.rehearsal.fakes.cloud import FakeCloud
 from tests.service.agents import Agent, Executions
+from tests.service.list_truth import ListTruth
 
 #: Limits that keep a world short, and that define a healthy machine.
 LIMITS = {"boot": "5m", "pull": "5m", "setup": "5m", "runtime": "20m", "stop_grace": "10s"}
@@ -21,6 +22,7 @@ class Truth:
     bucket: MemoryBucket
     executions: Executions
     agents: Mapping[str, Agent]
+    lists: ListTruth
     now: Callable[[], float]
     began: float
     busy: float

@@ -11,19 +11,20 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from provisioner.adapters.ssh.asyncssh import AsyncSsh
 from provisioner.core.access.callers import Caller
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
+from provisioner.core.cloud.machines import MachineState
 from provisioner.core.errors import Misconfigured, NoAnswer, Throttled, Transient
 from provisioner.core.protocol.words import Engine
 from provisioner.core.recipe.defaults import RecipeDefaults
 from provisioner.core.run.records import Run
+from provisioner.core.run.work_order import loaded
 from provisioner.ports.bucket import Bucket
 from provisioner.ports.cloud import Cloud
-from provisioner.ports.meter import Unmetered
 from provisioner.ports.store import RunFilter, Store
 from provisioner.rehearsal.ec2.conditions import Conditions
 from provisioner.rehearsal.ec2.instance import Booted, Noticed, Unplugged
@@ -37,29 +38,24 @@ from provisioner.service.control_loop.loop import Intervals, Loop
 from provisioner.service.control_loop.reconciler import Reconciler
 from provisioner.service.installation import Installation, Policy
 from provisioner.service.ssh_entry.entrance import Entrance
-from tests.service.agents import BOOT_FUSE, Agent, Executions, Script, Violation
+from tests.service.agents import BOOT_FUSE, Agent, Executions, Script
+from tests.service.list_truth import ListTruth
 from tests.service.memory_store import MemoryStore
+from tests.service.process_ports import Clock, Meter
 from tests.service.rules import Rules
 from tests.service.trouble import FALLS, Call, Crash, Fate, Fates, Fault, Outage, Spoiled, calm
 from tests.service.truth import LIMITS, Truth
+from tests.service.violation import Violation
 
 #: The user of the control host.
 TESTER = Caller("local:tester", ("tester",), admin=True, source="local")
+#: Number of commands in a block of a list.
+BLOCK_SIZE = 5
 #: No world needs longer: the longest recipe with all its attempts and waits.
 LONGEST = 3 * 24 * 3600.0
 
 #: Names of machines' mailboxes, and ids of runs.
 _ID = re.compile(r"[A-Z0-9]+:(i-[0-9a-f]{17})|(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
-
-
-class _Meter(Unmetered):
-    """Reports the end of each pass to the world."""
-
-    def __init__(self, ended: Callable[[float, float], None]) -> None:
-        self._ended = ended
-
-    def passed(self, seconds: float, at: float, *, whole: bool) -> None:  # noqa: ARG002
-        self._ended(seconds, at)
 
 
 @dataclass(eq=False)
@@ -79,25 +75,6 @@ def parts(installation: Installation, holder: str, intervals: Intervals) -> Part
         lambda sites: Loop(installation, Reconciler(installation, sites), holder, "daemon", intervals),
         lambda: Entrance(installation, AsyncSsh(), ""),
     )
-
-
-class _Clock:
-    """The control plane's clock, which may be wrong; waiting lets the world proceed."""
-
-    def __init__(self, world: "World") -> None:
-        self._world = world
-
-    def now(self) -> float:
-        return self._world.clock.now() + self._world.skew
-
-    def elapsed(self) -> float:
-        return self._world.clock.now()
-
-    def wait(self, seconds: float) -> None:
-        self._world.advance(seconds)
-
-    def wake(self) -> None:
-        """Do nothing: after each pause the loop calls `changes` to see new records."""
 
 
 class World:
@@ -126,6 +103,7 @@ class World:
         self.ids = CountingIds()
         self.store: Store = store or MemoryStore(self.ids)
         self.executions = Executions()
+        self.lists = ListTruth(self._is_over, self._commands_of)
         self.agents: dict[str, Agent] = {}
         self.calls: list[Call] = []
         #: The journal of all processes of the control plane.
@@ -170,6 +148,7 @@ class World:
             self.bucket,
             self.executions,
             self.agents,
+            self.lists,
             self.now,
             self.began,
             busy,
@@ -177,6 +156,7 @@ class World:
             self._policy.reaper_grace,
         )
         self.rules = Rules(truth)
+        self.rules.lists.control = self.users.commands
         self._outages = outages
         for each in outages:
             spans = {"bucket": self.rules.ours_away, "mailbox": self.rules.theirs_away}.get(each.port)
@@ -194,7 +174,11 @@ class World:
         limits = LIMITS | spec.pop("limits", {})
         whole = {"name": name, "image": "i", "instance_type": "g5.xlarge", "command": "true", "limits": limits, **spec}
         self.jobs.apply(json.dumps({"type": "job", "spec": whole}), "the test's recipe")
-        return self.runs.record(self.runs.start(f"{spec.get('owner', 'tester')}/{name}", {}).id)
+        run = self.runs.record(self.runs.start(f"{spec.get('owner', 'tester')}/{name}", {}).id)
+        if commands := self.store.command_list(run.id):
+            # With small blocks, a short list has several.
+            self.store.save([replace(commands, block_size=BLOCK_SIZE)])
+        return run
 
     def turn_clock(self, ahead: float) -> None:
         """From now on the control plane's clock is this far ahead of all others."""
@@ -237,7 +221,7 @@ class World:
                     mailbox = cast(Bucket, Spoiled(self.bucket, lambda *call: self._deal(None, "mailbox", *call)))
                     role = self.cloud.profile("machine").role_id
                     self.agents[machine] = self._awake[machine] = Agent(
-                        instance, script, self.model, mailbox, self.now, self.ids.new, self.executions, role
+                        instance, script, self.model, mailbox, self.now, self.ids.new, self.executions, self.lists, role
                     )
                 case Noticed(instance):
                     self.agents[machine].noticed(instance.taken_at or self.now())
@@ -254,8 +238,9 @@ class World:
     # The control plane
 
     def installed(self, store: Store, cloud: Cloud, bucket: Bucket) -> Installation:
-        pool, meter = InlinePool(), _Meter(self._pass_ended)
-        return Installation(store, cloud, bucket, _Clock(self), pool, self.ids, self.journal, self._policy, meter=meter)
+        pool, meter = InlinePool(), Meter(self._pass_ended)
+        clock = Clock(self.now, lambda: self.skew, self.advance)
+        return Installation(store, cloud, bucket, clock, pool, self.ids, self.journal, self._policy, meter=meter)
 
     def _pass_ended(self, seconds: float, at: float) -> None:
         # A process that hung within its pass has not seen the events that happened meanwhile.
@@ -380,6 +365,17 @@ class World:
     def check(self) -> None:
         """Check the ended world; raises Violation."""
         self.rules.check()
+        self.rules.lists.check()
+
+    def _is_over(self, box: str) -> bool:
+        """Return whether the mailbox's machine is terminated, or its result is in the bucket."""
+        machine = box.split(":")[1]
+        gone = self.model.history(machine)[-1].state is MachineState.TERMINATED
+        return gone or (box, 0) in self.rules.results
+
+    def _commands_of(self, run: str) -> Sequence[str]:
+        found = self.store.run(run)
+        return loaded(found.recipe).spec.commands if found else ()
 
     def story(self) -> str:
         """Return what happened, to investigate a failing seed."""

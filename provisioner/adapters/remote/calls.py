@@ -23,7 +23,7 @@ from provisioner.ports.clock import Clock
 T = TypeVar("T")
 Query = Sequence[tuple[str, str | int]]
 
-JSON, EVENTS = "application/json", "text/event-stream"
+JSON, EVENTS, BYTES = "application/json", "text/event-stream", "application/octet-stream"
 #: Seconds to connect, and between two bytes of an answer: a page of a log may wait for a slow bucket.
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0
 #: Seconds between two bytes of a followed log; the client requests a heartbeat each second.
@@ -112,16 +112,36 @@ class Calls:
     def stream(self, path: str, query: Query, place: str) -> Iterator[Iterator[bytes]]:
         """Context with the bytes of an event stream after the event `place`, as they arrive, until the stream ends."""
         headers = {"Last-Event-ID": place} if place else {}
+        with self._opened(path, query, EVENTS, headers, SILENCE) as response:
+            yield _pieces(response)
+
+    def download(self, path: str) -> Iterator[bytes]:
+        """Yield the bytes of an answer as they arrive; raises Transient if the connection breaks before their end."""
+        import urllib3
+
+        with self._opened(path, (), BYTES, {}, READ_TIMEOUT) as response:
+            try:
+                while data := response.read1(1 << 16):
+                    yield data
+            except urllib3.exceptions.HTTPError as error:
+                url = self._address.url
+                raise errors.Transient(f"the connection to {url} was lost before the answer was complete") from error
+
+    @contextlib.contextmanager
+    def _opened(
+        self, path: str, query: Query, accept: str, headers: Mapping[str, str], silence: float
+    ) -> Iterator[Any]:
+        """Context with the response to a GET, whose body is not read yet."""
 
         def opened() -> tuple[contextlib.ExitStack, Any]:
             with contextlib.ExitStack() as stack:
-                answered = self._answered("GET", path, query, EVENTS, headers, None, silence=SILENCE)
+                answered = self._answered("GET", path, query, accept, headers, None, silence=silence)
                 response = stack.enter_context(answered)
                 return stack.pop_all(), response
 
         stack, response = self._persist(opened, again=True)
         with stack:
-            yield _pieces(response)
+            yield response
 
     def close(self) -> None:
         if self._pool is not None:

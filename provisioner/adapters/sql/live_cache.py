@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlmodel import col, select
+from sqlmodel import col, select, text
 
 from provisioner.adapters.sql import tables
+from provisioner.core.commands.records import Batch, CommandList, Worker
 from provisioner.core.protocol.codec import decode
 from provisioner.core.run.machines.messages import in_time
 from provisioner.core.run.records import Drought, KnownMachine, Launch, Live, Node, Record, Run, TemplateHealth
@@ -21,6 +22,9 @@ _KEPT: Mapping[type[Record], tuple[Any, Any]] = {
     KnownMachine: (tables.MachineRow, col(tables.MachineRow.ended).is_(False)),
     Drought: (tables.DroughtRow, True),
     TemplateHealth: (tables.TemplateHealthRow, True),
+    CommandList: (tables.CommandListRow, col(tables.CommandListRow.id).in_(_UNFINISHED)),
+    Worker: (tables.WorkerRow, col(tables.WorkerRow.run).in_(_UNFINISHED)),
+    Batch: (tables.BatchRow, text("closed = 0")),
 }
 
 #: Maximum number of variables of one statement; SQLite allows more.
@@ -71,12 +75,22 @@ class LiveCache:
     def live(self) -> Live:
         """Return the live records: the same object while nothing has changed."""
         if self._live is None:
-            runs, nodes = self._records[Run], self._records[Node]
-            # The nodes of a run that is done are not live.
-            self._records[Node] = nodes = {id: node for id, node in nodes.items() if node.run in runs}
-            others = (tuple(self._records[kind].values()) for kind in (Launch, KnownMachine, Drought, TemplateHealth))
+            runs = self._records[Run]
+            # The nodes of a run that is done are not live, nor are its list and its workers.
+            for kind in (Node, Worker):
+                self._records[kind] = {id: each for id, each in self._records[kind].items() if each.run in runs}
+            self._records[CommandList] = {id: each for id, each in self._records[CommandList].items() if id in runs}
+            every = {kind: tuple(found.values()) for kind, found in self._records.items()}
             self._live = Live(
-                tuple(sorted(runs.values(), key=lambda run: run.created_at)), tuple(nodes.values()), *others
+                runs=tuple(sorted(runs.values(), key=lambda run: run.created_at)),
+                nodes=every[Node],
+                launches=every[Launch],
+                machines=every[KnownMachine],
+                droughts=every[Drought],
+                templates=every[TemplateHealth],
+                lists=every[CommandList],
+                workers=every[Worker],
+                batches=every[Batch],
             )
         return self._live
 
@@ -89,5 +103,7 @@ def _over(item: Record) -> bool:
             return item.closed_at is not None
         case KnownMachine():
             return item.ended_at is not None
+        case Batch():
+            return item.closed_at is not None
         case _:
             return False

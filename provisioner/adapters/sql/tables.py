@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 from sqlmodel import Field, Index, SQLModel, text
 
 from provisioner.core.access import callers
+from provisioner.core.commands import records as lists
 from provisioner.core.recipe import jobs
 from provisioner.core.run import records
 
 #: The id of the newest migration. Alembic is imported only if the store lacks this migration.
-HEAD = "0004"
+HEAD = "0005"
 
 
 class Document(SQLModel):
@@ -112,6 +113,43 @@ class AuditRow(Document, table=True):
     __table_args__ = (Index("audit_page", "at", "id"),)
 
 
+class CommandListRow(Document, table=True):
+    #: The row's id is the run's.
+    __tablename__: ClassVar[str] = "command_list"
+
+
+class WorkerRow(Document, table=True):
+    __tablename__: ClassVar[str] = "worker"
+    run: str = Field(index=True)
+
+
+class BatchRow(Document, table=True):
+    __tablename__: ClassVar[str] = "batch"
+    closed: bool
+    # The open batches are read without the closed ones.
+    __table_args__ = (Index("batch_open", "id", sqlite_where=text("closed = 0")),)
+
+
+class BlockRow(Document, table=True):
+    __tablename__: ClassVar[str] = "command_block"
+    run: str
+    number: int
+    #: Number of commands that wait.
+    waiting: int
+    __table_args__ = (
+        Index("command_block_number", "run", "number"),
+        Index("command_block_waiting", "run", "number", sqlite_where=text("waiting > 0")),
+    )
+
+
+class RecordChunkRow(Document, table=True):
+    __tablename__: ClassVar[str] = "record_chunk"
+    run: str
+    first: int
+    last: int
+    __table_args__ = (Index("record_chunk_commands", "run", "first", "last"),)
+
+
 class LeaseRow(SQLModel, table=True):
     """The lease: at most one row, with id 1."""
 
@@ -177,3 +215,13 @@ def row(item: records.Record, body: str) -> tuple[type[Document], dict[str, Any]
             return TokenRow, shared | {"created_at": item.created_at}
         case callers.Audit():
             return AuditRow, shared | {"at": item.at}
+        case lists.CommandList():
+            return CommandListRow, shared
+        case lists.Worker():
+            return WorkerRow, shared | {"run": item.run}
+        case lists.Batch():
+            return BatchRow, shared | {"closed": item.closed_at is not None}
+        case lists.Block():
+            return BlockRow, shared | {"run": item.run, "number": item.number, "waiting": item.waiting}
+        case lists.RecordChunk():
+            return RecordChunkRow, shared | {"run": item.run, "first": item.first, "last": item.last}

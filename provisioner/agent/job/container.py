@@ -199,15 +199,15 @@ class ContainerEngine:
         return int(str(state.get("ExitCode", 137)))
 
     def left(self) -> list[str]:
-        return processes.names(self._tree())
+        return processes.names(self.tree())
 
     def termination(self, daemons: Sequence[str], reached: Reached, say: Callable[[str], None]) -> Termination:
-        if self._tree() is None and self._process is not None and self._state().get("Running"):
+        if self.tree() is None and self._process is not None and self._state().get("Running"):
             return _Broadcast(self.name, reached)
-        return processes.Termination(self._tree, daemons, reached, say)
+        return processes.Termination(self.tree, daemons, reached, say)
 
-    def _tree(self) -> Tree | None:
-        """Return the tree of the container's processes, below its init; None if the agent cannot see or signal them."""
+    def tree(self) -> Tree | None:
+        # The tree of the container's processes below its init.
         if self._init is None and self._process is not None:
             words = ask(["docker", "inspect", "--format", "{{.State.Pid}} {{.Id}}", "--", self.name]).text.split()
             if len(words) == 2 and words[0].isdigit() and processes.is_in_container(int(words[0]), words[1]):

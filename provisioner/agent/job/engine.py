@@ -91,6 +91,9 @@ class Engine(Protocol):
     def left(self) -> list[str]:
         """Return the names of the job's processes that this engine can see."""
 
+    def tree(self) -> Tree | None:
+        """Return the job's processes; None if there is none, or if this agent cannot see them."""
+
     def termination(self, daemons: Sequence[str], reached: Reached, say: Callable[[str], None]) -> Termination:
         """Return a Termination, which ends the job with SIGTERM.
 
@@ -177,18 +180,18 @@ class ProcessEngine:
         return code if code is None or code >= 0 else 128 - code
 
     def left(self) -> list[str]:
-        return processes.names(self._tree())
+        return processes.names(self.tree())
 
     def termination(self, daemons: Sequence[str], reached: Reached, say: Callable[[str], None]) -> Termination:
-        return processes.Termination(self._tree, daemons, reached, say)
+        return processes.Termination(self.tree, daemons, reached, say)
 
-    def _tree(self) -> Tree | None:
+    def tree(self) -> Tree | None:
         shell = self._adopted or (self._process and processes.find(self._process.pid))
         return Tree(shell) if shell else None
 
     def kill(self) -> None:
         # Kill the first shell last: it adopts the orphans, and without it they could not be found.
-        if tree := self._tree():
+        if tree := self.tree():
             processes.kill_all(tree, PATIENCE)
         if self._process is not None:
             kill(self._process)

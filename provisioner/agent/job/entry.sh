@@ -51,6 +51,25 @@ echo "setup $code" >>"$here/said"
 hear
 [ "$go" = go ] || exit "$code"
 echo "begun 0" >>"$here/said"
+if [ -d "$here/slots" ]; then
+    # The job is a list of commands. The slots' shells are parts of one pipeline, because a process with `&` would ignore
+    # SIGINT (POSIX), and so would the commands. A command may kill its slot's shell, which is then started again.
+    slots=:
+    for slot in "$here"/slots/*; do
+        slots="$slots | keep ${slot##*/}"
+    done
+    keep() {
+        exec 4<&- 5<&-
+        until sh "$here/slot" "$here/slots/$1" </dev/null >/dev/null 2>&1; do
+            echo died >>"$here/slots/$1/said"
+            sleep 1
+        done
+    }
+    eval "$slots"
+    echo "command 0" >>"$here/said"
+    hear
+    exit 0
+fi
 # Redirect inside the subshell: this shell's own messages about its child are not part of the job's output.
 (
     exec 4<&- 5<&-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from provisioner.agent.aws.imds import Identity
 from provisioner.core.protocol.keys import NAMESPACE, SUBDOMAIN
@@ -11,6 +11,8 @@ from provisioner.core.protocol.words import Attachment
 
 #: The variables with the addresses of a rehearsal's AWS double; they are not set on a real machine.
 HANDED_ON = ("AWS_ENDPOINT_URL", "AWS_EC2_METADATA_SERVICE_ENDPOINT")
+#: The variable that names the GPUs that a program may use (CUDA C++ Programming Guide, "CUDA Environment Variables").
+CUDA = "CUDA_VISIBLE_DEVICES"
 #: Least number of seconds by which torchrun kills its workers earlier than the agent kills the job; and seconds from
 #: SIGTERM to SIGKILL after a spot notice.
 EARLIER, AFTER_NOTICE = 5.0, 100.0
@@ -25,6 +27,7 @@ def job_environment(
     jobs.
     """
     rank, scale = str(order.rank), str(order.scale)
+    commands = order.commands
     return {
         **{name: own[name] for name in HANDED_ON if own.get(name)},
         "AWS_REGION": machine.region,
@@ -51,6 +54,7 @@ def job_environment(
         "SATURN_RESOURCE_TYPE": "job",
         "SATURN_USERNAME": order.owner.rpartition("/")[2],
         **({"PROVISION_CHECKPOINT": order.checkpoint} if order.checkpoint else {}),
+        **({"PROVISION_COMMANDS": str(commands.total), "PROVISION_SLOTS": str(commands.slots)} if commands else {}),
         **order.environment,
         **{
             secret.location: secrets[secret.name].decode(errors="surrogateescape")
@@ -90,3 +94,10 @@ def launcher_variables(order: WorkOrder, leader: str, port: int) -> dict[str, st
         "NCCL_SOCKET_IFNAME": "^lo,docker",
         **(one_process if processes == "1" else {}),
     }
+
+
+def slot_variables(gpus: Sequence[Sequence[str]]) -> list[dict[str, str]]:
+    """Return the variables of each slot of a list of commands; `gpus` has the UUIDs of each slot's GPUs."""
+    return [
+        {"PROVISION_SLOT": str(slot), **({CUDA: ",".join(uuids)} if uuids else {})} for slot, uuids in enumerate(gpus)
+    ]

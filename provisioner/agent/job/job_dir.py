@@ -11,7 +11,7 @@ import re
 import shlex
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -53,11 +53,13 @@ class JobDir:
         setup: Mapping[str, bytes],
         command: str,
         launcher: Mapping[str, str] = MappingProxyType({}),
+        slots: Sequence[Mapping[str, str]] = (),
     ) -> JobDir:
         """Replace the folder with a new one and open it. `setup` has, by name, the contents of `entry.sh`'s files.
 
-        The command, but not the setup, gets the variables in `launcher`; those in `environment` take precedence. Raises
-        Invalid for a variable that no shell accepts.
+        The command, but not the setup, gets the variables in `launcher`; those in `environment` take precedence. If
+        the job is a list of commands, `slots` has the variables of each slot, which take precedence over all others.
+        Raises Invalid for a variable that no shell accepts.
         """
         part = folder.with_name(f"{folder.name}.part")
         for old in (folder, part):
@@ -81,6 +83,8 @@ class JobDir:
             os.mkfifo(part / name)
         for name in ("said", "go", "setup", "output"):
             (part / name).chmod(0o666)
+        if slots:
+            _add_slots(part, slots)
         (part / DONE).parent.mkdir()
         (part / DONE).parent.chmod(0o1777)
         part.rename(folder)
@@ -113,6 +117,10 @@ class JobDir:
         """Order the job's shell not to execute the command; `said("begun")` shows whether the order came too late."""
         os.write(self._go, b"no\n")
 
+    def slot(self, number: int) -> Path:
+        """Return the folder of one slot of a list of commands; see `slot.sh`."""
+        return self.folder / "slots" / str(number)
+
     def advise(self, at: float) -> None:
         """Write the job's file about a rebalance recommendation of the Unix time `at`, unless the file exists."""
         path = self.folder / REBALANCE
@@ -131,6 +139,24 @@ class JobDir:
             # The kernel limits the total size of a user's pipes, except root's. At that limit the pipe keeps its size.
             pass
         return pipe
+
+
+def _add_slots(folder: Path, slots: Sequence[Mapping[str, str]]) -> None:
+    """Make the files and pipes that `entry.sh` and `slot.sh` use for a list of commands."""
+    os.mkfifo(folder / "bell")
+    (folder / "bell").chmod(0o666)
+    (folder / "slot").write_bytes(Path(__file__).with_name("slot.sh").read_bytes())
+    (folder / "slot").chmod(0o644)
+    for number, variables in enumerate(slots):
+        slot = folder / "slots" / str(number)
+        slot.mkdir(parents=True)
+        for name in ("go", "output"):
+            os.mkfifo(slot / name)
+        for name in ("said", "given"):
+            (slot / name).touch()
+        (slot / "variables").write_bytes(exports(variables).encode(errors="surrogateescape"))
+        for name, mode in (("go", 0o666), ("output", 0o666), ("said", 0o666), ("given", 0o644), ("variables", 0o644)):
+            (slot / name).chmod(mode)
 
 
 def exports(environment: Mapping[str, str]) -> str:

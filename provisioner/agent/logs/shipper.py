@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from provisioner.agent.logs.spool import Spool, Stream
 from provisioner.core.protocol.messages import Chunk
+from provisioner.core.protocol.words import RECORDS
 
 #: Seconds between two chunks. Each put costs money, so the interval depends on the number of puts: it is SOONEST for
 #: the first YOUNG chunks, then it grows up to LATEST.
@@ -16,6 +17,10 @@ YOUNG = 30
 #: With more chunks than this the interval grows further, also while the log is followed. So a log of 30 days has at
 #: most 161,000 chunks; the control plane keeps 200,000.
 OLD = 5000
+
+#: Seconds between two chunks of records of commands: of a machine whose commands last, and of one that ends ten or more
+#: a second. The latter ships its output as seldom, because each put costs money.
+OFTEN, SELDOM = 2.0, 20.0
 
 
 def pace(chunks: int, *, followed: bool) -> float:
@@ -37,6 +42,8 @@ class Shipper(threading.Thread):
         self._put = put
         self._followed = followed
         self._last: dict[str, float] = {}
+        #: Seconds between two chunks of records: OFTEN, SELDOM, or 0 if no command runs.
+        self.records_every = OFTEN
         self._over = threading.Event()
 
     def run(self) -> None:
@@ -56,16 +63,30 @@ class Shipper(threading.Thread):
     def _due(self, stream: Stream) -> bool:
         if not stream.waiting:
             return False
-        interval = pace(stream.chunks, followed=self._followed())
-        return self._presses(stream) or time.time() - self._last.get(stream.name, 0.0) >= interval
+        return self._presses(stream) or time.time() - self._last.get(stream.name, 0.0) >= self.interval(stream)
+
+    def interval(self, stream: Stream) -> float:
+        """Return the seconds between two chunks of the stream."""
+        followed = self._followed()
+        every = min(self.records_every, SOONEST) if followed else self.records_every
+        if stream.name == RECORDS:
+            return max(every, stream.chunks / OLD)
+        interval = pace(stream.chunks, followed=followed)
+        return max(interval, every) if stream.name == "output" and every == SELDOM else interval
 
     def _presses(self, stream: Stream) -> bool:
-        return stream.waiting >= self._spool.pressing
+        return stream.waiting >= min(self._spool.pressing, stream.longest or self._spool.pressing)
 
     def _ship(self, stream: Stream) -> None:
         segment = stream.next()
         if segment is None:
             return
+        if stream.name == RECORDS:
+            # The bucket must have the output that the records in the segment point to.
+            output = self._spool.stream("output")
+            end = output.produced
+            while output.shipped < end:
+                self._ship(output)
         data = segment.path.read_bytes()
         chunk = segment.chunk(data)
         self._put(stream.name, chunk, data)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
+from provisioner.core.protocol.command_lines import Extent
 from provisioner.core.protocol.messages import Chunk, StreamEnd
 
 #: A segment of this many bytes is sealed, and shipped at once.
@@ -37,8 +38,10 @@ class Segment:
 class Stream:
     """The bytes of one stream. Any thread may write; one thread ships."""
 
-    def __init__(self, spool: Spool, name: str) -> None:
+    def __init__(self, spool: Spool, name: str, longest: int = 0) -> None:
+        """No chunk has more than `longest` bytes, unless one write has; 0: chunks have about SEGMENT bytes."""
         self.name = name
+        self.longest = longest
         self._spool = spool
         self._folder = spool.folder / name
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -67,26 +70,37 @@ class Stream:
     def chunks(self) -> int:
         return len(self._chunks)
 
-    def write(self, data: bytes, *, wait: bool = True) -> None:
-        """Append the bytes; with `wait`, block while the spool has no room.
+    def write(self, data: bytes, *, wait: bool = True) -> list[Extent]:
+        """Append the bytes; with `wait`, block while the spool has no room. Return where they are, in order.
 
         Without `wait`, bytes that cannot be written to a full disk stay in memory until the next call.
         """
+        extents: list[Extent] = []
         with self._spool.changed:
+            if self.longest and self.produced - self._begun() + len(data) > self.longest:
+                self._seal()
             rest = memoryview(self._held + data)
             self._held = b""
             while rest:
                 piece = rest[: self._spool.pressing]
                 while wait and self._spool.full(len(piece)):
                     self._spool.changed.wait()
+                chunk, at = self._begun(), self.produced
                 taken = self._append(piece)
                 rest = rest[taken:]
+                if taken:
+                    add(extents, (chunk, at - chunk, taken))
                 if not taken and not wait:
                     self._held = bytes(rest)
-                    return
+                    return extents
                 if not taken:
                     # A full disk counts as a full spool. Shipping, or the job itself, may free space.
                     self._spool.changed.wait(1.0)
+        return extents
+
+    def _begun(self) -> int:
+        """The offset of the chunk that the next byte will be in."""
+        return self._growing.offset if self._growing is not None else self.produced
 
     def _append(self, data: memoryview) -> int:
         growing = self._growing or Segment(self.produced, self._folder / f"{self.produced:015d}")
@@ -100,7 +114,7 @@ class Stream:
             return 0
         self._growing = growing
         self.produced += taken
-        if self.produced - growing.offset >= SEGMENT:
+        if self.produced - growing.offset >= (self.longest or SEGMENT):
             self._seal()
         return taken
 
@@ -169,6 +183,15 @@ class Stream:
         return [segment for segment in segments if segment.path.exists()]
 
 
+def add(extents: list[Extent], extent: Extent) -> None:
+    """Append the extent to the list; if it continues the last one, replace both by one."""
+    chunk, skip, length = extents[-1] if extents else (-1, 0, 0)
+    if extent[:2] == (chunk, skip + length):
+        extents[-1] = (chunk, skip, length + extent[2])
+    else:
+        extents.append(extent)
+
+
 def _taken(write: Callable[[], int | None]) -> int:
     """Call `write` and return the number of bytes that it has written: fewer than requested if the disk is full."""
     try:
@@ -188,9 +211,10 @@ class Spool:
         self._limit = limit
         self.streams: dict[str, Stream] = {}
 
-    def stream(self, name: str) -> Stream:
+    def stream(self, name: str, longest: int = 0) -> Stream:
+        """Return the stream; `longest` is for a stream that does not exist yet, as for Stream."""
         if name not in self.streams:
-            self.streams[name] = Stream(self, name)
+            self.streams[name] = Stream(self, name, longest)
         return self.streams[name]
 
     def full(self, more: int) -> bool:

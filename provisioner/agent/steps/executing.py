@@ -40,7 +40,16 @@ def stand_aside(node: Node) -> None:
 
 
 def salvage(node: Node) -> None:
-    """Wait for the job of an agent process that died in this boot; if the command has not begun, kill the job."""
+    """Wait for the command of an agent process that died in this boot, and raise Ended with its outcome."""
+    take_over(node)
+    _attend(node)
+
+
+def take_over(node: Node) -> None:
+    """Take over the job of an agent process that died in this boot.
+
+    Raises Ended if the command has not begun, which then never does, and if none of its processes is left.
+    """
     died = f"the agent died at {node.step}"
     node.say(f"{died}; a new agent process waits for the job")
     try:
@@ -57,12 +66,15 @@ def salvage(node: Node) -> None:
     if not found and job_dir.said("command") is None:
         raise Ended(Outcome.LOST, Step.COMMAND, f"{died}, and no process of the command is left")
     node.begin(Step.COMMAND)
-    _attend(node)
 
 
 def listen(node: Node, job_dir: JobDir) -> None:
-    """Start to read the job's output, and to watch the disks that it writes to."""
-    for name, pipe in (("setup", job_dir.setup), ("output", job_dir.output)):
+    """Start to read the job's output, and to watch the disks that it writes to.
+
+    The commands of a list have other pipes.
+    """
+    pipes = {"setup": job_dir.setup, **({} if node.order.commands else {"output": job_dir.output})}
+    for name, pipe in pipes.items():
         stream = node.spool.stream(name)
         journal = PipeJournal(node.paths.memory / name, stream.produced)
         node.pumps[name] = Pump(pipe, stream, node.mask, journal, Dialect(SHELL_NAMES[name]))
@@ -81,13 +93,18 @@ def claim(node: Node) -> None:
 
 def execute(node: Node) -> None:
     """Execute the command, and raise Ended with its outcome."""
+    begin_command(node, "the command starts")
+    _attend(node)
+
+
+def begin_command(node: Node, words: str) -> None:
+    """Let the job's first shell go on after the setup; `words` are logged."""
     assert node.job_dir is not None
     node.halt.check(Step.SETUP)
     node.daemons = tuple(node.engine.left())
     node.begin(Step.COMMAND)
-    node.say("the command starts")
+    node.say(words)
     node.job_dir.go()
-    _attend(node)
 
 
 def _attend(node: Node) -> None:

@@ -7,7 +7,7 @@ import time
 from provisioner.agent.job.processes import Reached
 from provisioner.agent.node import Node
 from provisioner.core.protocol.messages import Result
-from provisioner.core.protocol.words import Step
+from provisioner.core.protocol.words import STREAMS, Step
 
 #: A spot machine that AWS interrupts within FREE seconds, its first hour, is free (EC2 User Guide, "Billing for
 #: interrupted Spot Instances"). OVERDUE seconds after the time in the notice, the agent stops waiting for AWS.
@@ -71,7 +71,7 @@ def settle_result(node: Node) -> None:
         reason=node.mask.text(ended.reason),
         at=time.time(),
         spans=node.spans(),
-        streams={name: stream.end() for name, stream in node.spool.streams.items()},
+        streams={name: stream.end() for name, stream in node.spool.streams.items() if name in STREAMS},
         notice=node.notice,
         unresolved_host=node.mask.text(ended.unresolved_host),
         signal_cause=ended.signal_cause,

@@ -22,8 +22,20 @@ from provisioner.agent.steps.finishing import (
 from provisioner.agent.steps.gathering import meet_peers, wait_for_ranks
 from provisioner.agent.steps.gpus import wait_for_gpus
 from provisioner.agent.steps.instance_store import use_instance_store
+from provisioner.agent.steps.listing import salvage_list, work_list
 from provisioner.agent.steps.next_attempt import offer_machine, wait_for_work
 from provisioner.agent.steps.preparing import fetch_secrets, look_for_image, pull_and_clone, set_up, swap_fuse
+
+
+def work(node: Node) -> None:
+    """Execute the command or the list of commands."""
+    (work_list if node.order.commands else execute)(node)
+
+
+def go_on(node: Node) -> None:
+    """Continue the work of an agent process that died."""
+    (salvage_list if node.order.commands else salvage)(node)
+
 
 PREPARING: tuple[Callable[[Node], None], ...] = (
     swap_fuse,
@@ -37,14 +49,14 @@ PREPARING: tuple[Callable[[Node], None], ...] = (
     set_up,
     wait_for_ranks,
     claim,
-    execute,
+    work,
 )
 
 
 #: Replaces PREPARING if an earlier agent process of this boot died.
 SALVAGING: tuple[Callable[[Node], None], ...] = (
     swap_fuse,
-    salvage,
+    go_on,
 )
 
 

@@ -6,13 +6,13 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from provisioner.agent.fetch.git import check_out
 from provisioner.agent.fetch.git_credentials import access
 from provisioner.agent.fetch.pull import registry_of
 from provisioner.agent.fetch.secrets import Secrets, login
-from provisioner.agent.job.environment import job_environment, launcher_variables
+from provisioner.agent.job.environment import CUDA, job_environment, launcher_variables, slot_variables
 from provisioner.agent.job.job_dir import JobDir
 from provisioner.agent.job.setup import PARTS, setup_files
 from provisioner.agent.machine import kernel
@@ -20,10 +20,11 @@ from provisioner.agent.machine.files import replace
 from provisioner.agent.machine.tools import Tools
 from provisioner.agent.node import Node
 from provisioner.agent.outcomes import Ended, told
+from provisioner.agent.slots.gpu_shares import gpu_uuids, shares
 from provisioner.agent.steps.executing import interruption_of, listen, wait_for_end
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.keys import rank_name
-from provisioner.core.protocol.messages import limit_of
+from provisioner.core.protocol.messages import WorkOrder, limit_of
 from provisioner.core.protocol.words import Engine, Outcome, Step
 
 
@@ -124,7 +125,8 @@ def set_up(node: Node) -> None:
         variables = job_environment(order, node.machine, os.environ, node.secrets, leader)
         files = setup_files(order, node.secrets, node.engine.seen)
         launcher = launcher_variables(order, leader, node.engine.port(leader))
-        node.job_dir = job_dir = JobDir.make(node.paths.job_dir, variables, files, order.command, launcher)
+        slots = slot_variables(_gpus_of_slots(order, variables))
+        node.job_dir = job_dir = JobDir.make(node.paths.job_dir, variables, files, order.command, launcher, slots)
     except Invalid as error:
         raise Ended(Outcome.REFUSED, Step.SETUP, str(error)) from error
     os.makedirs(folder, exist_ok=True)
@@ -142,6 +144,15 @@ def set_up(node: Node) -> None:
     if code:
         raise Ended(Outcome.FAILED, Step.SETUP, f"{_part(job_dir)} {told(code)}", code)
     node.end(Step.SETUP)
+
+
+def _gpus_of_slots(order: WorkOrder, variables: Mapping[str, str]) -> Sequence[Sequence[str]]:
+    """Return the GPUs of each slot of a list of commands, by UUID; if the job itself chooses its GPUs, none."""
+    if order.commands is None:
+        return ()
+    if not order.gpus or CUDA in variables:
+        return [()] * order.commands.slots
+    return shares(gpu_uuids(), order.commands.slots)
 
 
 def _part(job_dir: JobDir) -> str:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from itertools import groupby, zip_longest
 
 from provisioner.core.protocol.messages import Span
-from provisioner.core.protocol.words import Step
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.records import Assignment, KnownMachine, Launch, Node, Run
 from provisioner.core.run.states import State
 
@@ -144,6 +144,8 @@ def _tail(run: Run, last: Sequence[Node], launches: Mapping[str, Launch], at: Bo
     attempt = last[0].attempt if last else 0
     # A run that ended in another wait has a later verdict than each of these nodes.
     ended_so = any(not node.verdict or not run.verdict or run.verdict.at <= node.verdict.at for node in last)
+    # The verdict on a list is later, too, if its last records are read after the machine's end.
+    ended_so |= bool(run.commands and run.verdict and run.verdict.outcome in (Outcome.SUCCEEDED, Outcome.FAILED))
     if run.ended_at is None or not ended_so:
         launch = launches.get(run.launch) if run.state is State.LAUNCHING else None
         over = Bound(run.ended_at, Source.STORE) if run.ended_at is not None else None

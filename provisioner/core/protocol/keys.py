@@ -79,5 +79,23 @@ def report_key(box: str, sequence: int) -> str:
     return f"inbox/{box}/{sequence:010d}"
 
 
+def batch_key(box: str, number: int) -> str:
+    """Return the key of a batch of a list's commands; a machine's batches are numbered from 1."""
+    return f"machines/{box}/chunks/{number:06d}"
+
+
+def records_prefix(box: str) -> str:
+    """Return the prefix of the chunks of the stream `records`."""
+    return f"inbox/{box}/records/"
+
+
+def records_key(box: str, offset: int) -> str:
+    """Return the key of the chunk of the stream `records` that begins at byte `offset`.
+
+    These chunks are in the inbox, so that a pass finds those of all machines with one listing.
+    """
+    return f"{records_prefix(box)}{offset:015d}"
+
+
 def agent_key(sha256: str) -> str:
     return f"agent/{sha256}.zip"

@@ -64,6 +64,20 @@ class Repository:
 
 
 @dataclass(frozen=True)
+class ListWork:
+    """What a machine of a list of commands is told besides its work order; the commands come in batches."""
+
+    #: Number of commands that run at once on the machine.
+    slots: int
+    #: Number of commands of the whole list.
+    total: int
+    #: Limit of one command, in seconds from its begin; None for no limit.
+    limit: float | None = None
+    #: Seconds without a command to run after which the machine ends.
+    idle_limit: float = 600.0
+
+
+@dataclass(frozen=True)
 class WorkOrder:
     """The resolved description of one node's work; the agent gets nothing else about the job."""
 
@@ -114,6 +128,8 @@ class WorkOrder:
     #: Maximum number of seconds for which the machine, after the attempt was ended by another rank or failed, waits for
     #: the work order of the run's next attempt; 0: it powers off at once.
     waiting_limit: float = 0.0
+    #: Set if the run has a list of commands; `command` is then empty.
+    commands: ListWork | None = None
 
 
 @dataclass(frozen=True)
@@ -141,6 +157,16 @@ class Stop:
 
 
 @dataclass(frozen=True)
+class ListOrders:
+    """The batches of commands that a machine has to run. The agent keeps the highest number and the mark `last`."""
+
+    #: The mailbox has the batches 1 to this number.
+    batches: int = 0
+    #: Whether no batch follows: the machine ends when its commands have ended.
+    last: bool = False
+
+
+@dataclass(frozen=True)
 class Orders:
     """The control plane's orders to a machine. Each message contains all orders."""
 
@@ -151,6 +177,8 @@ class Orders:
     start: int = 0
     #: The attempt that these orders are for; 0: the attempt of the machine's only work order.
     attempt: int = 0
+    #: None if the run has no list of commands, and before the first batch.
+    commands: ListOrders | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +197,30 @@ class Span:
 
     began: float
     ended: float | None = None
+
+
+@dataclass(frozen=True)
+class Running:
+    """A command of a list that runs now."""
+
+    slot: int
+    index: int
+    generation: int
+    began: float
+
+
+@dataclass(frozen=True)
+class ListReport:
+    """What a machine has done of a list of commands."""
+
+    #: The number of the last batch that the machine has read.
+    batches: int = 0
+    running: tuple[Running, ...] = ()
+    #: Number of commands that ended on the machine, and of those among them that failed.
+    ended: int = 0
+    failed: int = 0
+    #: Number of commands that were read and have not begun.
+    waiting: int = 0
 
 
 @dataclass(frozen=True)
@@ -198,6 +250,8 @@ class Report:
     attempt: int = 0
     #: Whether the result is in the mailbox, and the machine waits for the work order of the run's next attempt.
     waits: bool = False
+    #: None if the run has no list of commands.
+    commands: ListReport | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from enum import Enum
 
 STREAMS = ("system", "setup", "output")
+#: The stream with one line for each ended command of a list. It is no part of the log.
+RECORDS = "records"
 
 
 class Outcome(str, Enum):

@@ -67,7 +67,7 @@ def ungranted(spec: Spec, owner: str, terms: RecipeDefaults) -> Iterator[tuple[P
         if subnet not in terms.subnets:
             where = ("spec", "placement", "subnets", index)
             yield where, f"{subnet} is not a subnet of the installation, which has {', '.join(terms.subnets) or 'none'}"
-    if terms.max_machines is not None and spec.scale > terms.max_machines:
+    if terms.max_machines is not None and spec.together > terms.max_machines:
         yield (
             ("spec", "scale"),
             f"the run needs {spec.scale} machines at once; max_machines of the settings allows {terms.max_machines}",
@@ -130,3 +130,14 @@ def unoffered(spec: Spec, catalog: Catalog, known_types: Callable[[], Iterable[s
             ("spec", "instance_type"),
             f"EC2 offers no {' or '.join(spec.instance_types)} in {there}, the zones that the recipe may use",
         )
+
+
+def gpu_notes(spec: Spec, catalog: Catalog) -> Iterator[str]:
+    """Yield what may surprise in how the commands of a list use the GPUs of each instance type of the recipe."""
+    slots = spec.nprocs
+    for name in spec.instance_types if spec.commands and spec.placement.gpu == "required" else ():
+        gpus = catalog.types[name].gpus if name in catalog.types else 0
+        if 0 < gpus < slots:
+            yield f"{slots} commands share the {gpus} GPU{'s' if gpus > 1 else ''} of {name} by turns"
+        elif gpus % slots:
+            yield f"with nprocs {slots}, {gpus % slots} of the {gpus} GPUs of {name} are not used"

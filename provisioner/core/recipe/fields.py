@@ -1,6 +1,5 @@
-"""Types for plain values in a recipe: durations, sizes, names, paths, commands."""
+"""Types for plain values in a recipe: durations, sizes, names, paths."""
 
-import json
 import posixpath
 import re
 import zoneinfo
@@ -13,7 +12,7 @@ from pydantic import (
 
 from provisioner.core.recipe import duration, kinds
 from provisioner.core.recipe.jobs import SCHEMA
-from provisioner.core.recipe.kinds import _SCALAR, Kind, between, matching, rule
+from provisioner.core.recipe.kinds import SCALAR, Kind, between, matching, rule
 from provisioner.core.recipe.schedules import schedule
 
 #: Maximum number of bytes of one argument or variable of a new process (MAX_ARG_STRLEN of execve(2)), without the final
@@ -61,7 +60,11 @@ def unix_lines(text: str) -> str:
 
 
 def _argument(text: str) -> str:
-    if len(text.encode()) > LONGEST_ARGUMENT:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise ValueError("an unpaired surrogate is not a valid character") from error
+    if size > LONGEST_ARGUMENT:
         raise ValueError("too long: Linux allows at most 128 KiB in one argument or variable")
     return text
 
@@ -72,18 +75,15 @@ def _variable_value(value: Any) -> Any:
     return value
 
 
-def _command(value: Any) -> Any:
-    listed = isinstance(value, list)
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            listed = isinstance(json.loads(value), list)
-        except ValueError:
-            listed = False  # It is the shell's `[` command.
-    if listed:
-        raise ValueError("not in this version: a list of commands; write one shell line")
-    if isinstance(value, str) and not value.strip():
+def shell_line(text: str, *, stored: bool = False) -> str:
+    """Return a shell line with Unix line ends; raises ValueError with the correct form.
+
+    `stored`: an earlier version accepted the line, so checks that are only for `apply` are skipped.
+    """
+    if not text.strip():
         raise ValueError("write the shell line to run")
-    return value
+    line = _argument(_text(unix_lines(text)))
+    return line if stored else _no_option(line)
 
 
 def _no_option(text: str) -> str:
@@ -223,7 +223,7 @@ DurationOrNow = Annotated[
 Size = Annotated[int, PlainSerializer(kinds.size_text, return_type=str)]
 
 
-Text = Annotated[str, Kind(_text, {"type": _SCALAR})]
+Text = Annotated[str, Kind(_text, {"type": SCALAR})]
 
 
 #: A shell script, or a script with its interpreter in a `#!` line.
@@ -292,17 +292,7 @@ VariableValue = Annotated[
     str,
     AfterValidator(_text),
     AfterValidator(_argument),
-    Kind(_variable_value, {"type": _SCALAR}, first=True),
-]
-
-
-Command = Annotated[
-    str,
-    rule(_no_option),
-    AfterValidator(unix_lines),
-    AfterValidator(_text),
-    AfterValidator(_argument),
-    Kind(_command, {"type": _SCALAR, "minLength": 1}, first=True),
+    Kind(_variable_value, {"type": SCALAR}, first=True),
 ]
 
 
@@ -311,7 +301,7 @@ no_shell_words = rule(refuse_shell_words)
 
 
 #: A normalized path, without `..` and doubled slashes.
-Path = Annotated[str, Kind(_path, {"type": _SCALAR, "minLength": 1})]
+Path = Annotated[str, Kind(_path, {"type": SCALAR, "minLength": 1})]
 
 
 AbsolutePath = Annotated[str, AfterValidator(_path), Kind(_absolute, {"type": "string", "pattern": "^/"})]

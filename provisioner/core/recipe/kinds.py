@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import with_info_after_validator_function, with_info_before_validator_function
 
-_SCALAR = ["string", "number", "boolean"]
+SCALAR = ["string", "number", "boolean"]
 
 
 #: The pydantic context to validate a stored recipe: checks that are only for `apply` are skipped.
@@ -80,7 +80,7 @@ def matching(pattern: str, right: str) -> Kind:
             raise ValueError(right)
         return text
 
-    return Kind(check, {"type": _SCALAR, "pattern": f"^{pattern}$", "description": right})
+    return Kind(check, {"type": SCALAR, "pattern": f"^{pattern}$", "description": right})
 
 
 def later(
@@ -122,9 +122,9 @@ def picked(key: str, ignorable: frozenset[str], otherwise: str) -> Kind:
             raise ValueError(otherwise)
         return value[key]
 
-    properties: dict[str, Any] = {name: {} for name in sorted(ignorable)} | {key: {"type": _SCALAR}}
+    properties: dict[str, Any] = {name: {} for name in sorted(ignorable)} | {key: {"type": SCALAR}}
     mapping = {"type": "object", "properties": properties, "required": [key], "additionalProperties": False}
-    return Kind(check, {"anyOf": [{"type": _SCALAR}, mapping]}, first=True)
+    return Kind(check, {"anyOf": [{"type": SCALAR}, mapping]}, first=True)
 
 
 def sized(at_least: str, at_most: str) -> Kind:

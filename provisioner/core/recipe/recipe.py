@@ -1,8 +1,8 @@
 """Parse and check recipes, the documents with which users define jobs.
 
 The schema is the `type: job` of Saturn Cloud's recipes (2025.10.01), with additional optional fields: `placement`,
-`limits`, `retry`, `gang`, `git`, `registry`, `shm_size`, `timezone`, `schedule_catchup` and `checkpoint`. Saturn's
-fields that this version does not support are refused, each with a message of its own.
+`limits`, `retry`, `gang`, `nprocs`, `list`, `git`, `registry`, `shm_size`, `timezone`, `schedule_catchup` and
+`checkpoint`. Saturn's fields that this version does not support are refused, each with a message of its own.
 """
 
 import bisect
@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 from provisioner.core.cloud.offers import Market
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.words import Attachment
-from provisioner.core.recipe import errors, fields, flat, kinds
+from provisioner.core.recipe import errors, fields, flat, kinds, lists
 from provisioner.core.recipe.attachments import ConfigFiles, Git, GitRepository, Packages, Registry, Secret
 from provisioner.core.recipe.git import repository_name
 from provisioner.core.recipe.jobs import SCHEMA, Catchup, Concurrency, Job, Schedule
@@ -49,8 +49,8 @@ class Spec(Part):
         kinds.picked("uri", frozenset({"enforce_trusted"}), "write text or {uri}; a catalogue of images comes later"),
     ]
     instance_type: fields.InstanceType
-    #: Executed by `sh -c`, or by the interpreter of a `#!` line.
-    command: fields.Command
+    #: Executed by `sh -c`, or by the interpreter of a `#!` line. Each command of a list runs once.
+    command: lists.Command
     working_directory: fields.AbsolutePath = "/home/jovyan/workspace"
     environment_variables: Mapping[fields.VariableName, fields.VariableValue] = Field(default_factory=dict)
     #: Executed in the container after the clone and before the command, by `sh` or the interpreter of a `#!` line.
@@ -58,6 +58,8 @@ class Spec(Part):
     git_repositories: tuple[GitRepository, ...] = ()
     #: Number of machines, which all execute the command; if there are several, they are launched and start together.
     scale: Annotated[int, kinds.between(1, 1000, "the number of machines of a run")] = 1
+    #: Number of commands of a list that run at once on a machine.
+    nprocs: lists.Slots = 1
     use_spot_instance: fields.Flag = False
     #: How often a run is tried again after its command failed.
     retries: fields.Count = 0
@@ -70,6 +72,7 @@ class Spec(Part):
     limits: Limits = Limits()
     retry: Retry = Retry()
     gang: Gang = Gang()
+    list: lists.ListOptions = lists.ListOptions()
     #: Bytes of /dev/shm, which data loaders fill; if unset, half of the machine's memory.
     shm_size: Annotated[fields.Size, kinds.sized("1Mi", "16Ti")] | None = None
     #: The time zone of the schedule, UTC if unset. The job gets it as the variable TZ, unless the recipe sets TZ.
@@ -83,7 +86,6 @@ class Spec(Part):
     #: Whether the run gets a folder in S3 that its attempts share.
     checkpoint: fields.Flag = False
 
-    nprocs: Annotated[None, later("many commands on one machine; start one run for each")] = None
     shared_folders: Annotated[None, later("shared folders; use S3", [])] = None
     token_scope: Annotated[
         None, later("API tokens in jobs; keep one of `provision token create` as a secret, and name it in secrets", "")
@@ -94,10 +96,25 @@ class Spec(Part):
     subdomain: Ignored = None
 
     @property
+    def commands(self) -> tuple[str, ...]:
+        """The commands of a list; empty for a single command."""
+        return () if isinstance(self.command, str) else self.command
+
+    @property
+    def line(self) -> str:
+        """The single command; empty for a list."""
+        return self.command if isinstance(self.command, str) else ""
+
+    @property
+    def together(self) -> int:
+        """Number of machines that are launched and start together: 1 for a list."""
+        return 1 if self.commands else self.scale
+
+    @property
     def bounds(self) -> Limits:
         """The limits that apply: only runs with several machines have `gather`, by default pull and setup together."""
         limits = self.limits
-        if self.scale == 1:
+        if self.together == 1:
             return limits if limits.gather is None else limits.model_copy(update={"gather": None})
         return limits.model_copy(update={"gather": limits.gather or limits.pull + limits.setup})
 
@@ -106,7 +123,7 @@ class Spec(Part):
         """Whether the other machines wait for the next attempt after one of them was lost or interrupted."""
         joinable = self.use_spot_instance and self.placement.group is None
         choice = self.gang.survivors or ("keep" if joinable else "release")
-        return self.scale > 1 and choice == "keep"
+        return self.together > 1 and choice == "keep"
 
     @property
     def machine_lifetime(self) -> float:
@@ -178,7 +195,8 @@ class Recipe(Part):
 
 
 #: Saturn's fields that this version does not support: they are declared only to be refused with a message of their own.
-_REFUSED = {name for name, info in Spec.model_fields.items() if info.annotation is type(None)}
+_REFUSED: dict[str, Any] = {name: True for name, info in Spec.model_fields.items() if info.annotation is type(None)}
+_REFUSED["list"] = {name for name, info in lists.ListOptions.model_fields.items() if info.annotation is type(None)}
 #: A function that returns the parts of a spec that an installation cannot grant, as (path, reason).
 Ungranted = Callable[["Spec"], Iterable[tuple[Path, str]]]
 
@@ -220,6 +238,9 @@ def with_overrides(
     if command is not None:
         data["spec"]["command"] = command
         changed.append(("spec", "command"))
+        if not lists.is_list(command):
+            # The options of the recipe's list have no meaning for this run.
+            data["spec"] |= {"nprocs": 1, "list": {}}
     if scale is not None:
         data["spec"]["scale"] = scale
         changed.append(("spec", "scale"))
@@ -267,7 +288,7 @@ def refusals(job: Job) -> tuple[str, ...]:
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of recipes, for editors: it accepts every valid recipe, and a few invalid ones."""
     schema = Recipe.model_json_schema()
-    for group in (Limits(), Retry()):
+    for group in (Limits(), Retry(), lists.ListOptions()):
         properties = schema["$defs"][type(group).__name__]["properties"]
         for name, default in group.model_dump(mode="json").items():
             properties[name]["default"] = default
@@ -354,6 +375,7 @@ def _clashes(spec: Spec) -> Iterator[tuple[Path, str]]:
                 f"{secret.location} is taken by {holder}; leave one of them out",
             )
     yield from _files_that_are_folders(spec)
+    yield from lists.unsupported(spec.scale, spec.retry) if spec.commands else lists.unused(spec.nprocs, spec.list)
     for index, code in enumerate(spec.retry.requeue_on):
         if code in spec.retry.on:
             yield (

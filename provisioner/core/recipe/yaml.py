@@ -22,8 +22,8 @@ Path = tuple[str | int, ...]
 #: Maximum number of bytes of a document: ten times the longest recipe with a start script that we have seen.
 LARGEST = 256 << 10
 #: Maximum number of values and levels of a document, before and after its anchors are expanded: nine lines with anchors
-#: can expand to a gigabyte.
-MOST_VALUES = 10_000
+#: can expand to a gigabyte. A list may have 10,000 commands.
+MOST_VALUES = 20_000
 DEEPEST = 20
 
 _STANDARD = "tag:yaml.org,2002:"

@@ -50,7 +50,7 @@ def answered(
     why = (
         "no run needs it" if served == len(waiting) else f"the run needs {each} machines, but got only {len(machines)}"
     )
-    if launch.ranks and waiting and len(kept) + each != waiting[0].scale:
+    if launch.ranks and waiting and len(kept) + each != waiting[0].together:
         # Another machine was lost during the launch, so the launch lacks a rank.
         served, why = 0, "another machine of its run was lost meanwhile"
     records: list[Record] = []

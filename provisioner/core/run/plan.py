@@ -9,11 +9,14 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from provisioner.core.protocol.messages import Peers
+from provisioner.core.commands.records import Batch, CommandList, Worker
+from provisioner.core.protocol.messages import Orders, Peers
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import progress, story, survivors
 from provisioner.core.run.launching import machines_left
+from provisioner.core.run.lists import advancing
 from provisioner.core.run.machines.listings import to_terminate
+from provisioner.core.run.progress import Advance
 from provisioner.core.run.ranks import stop_of
 from provisioner.core.run.records import (
     Assignment,
@@ -133,11 +136,11 @@ class Plan:
         """Nodes that get the addresses of all ranks of their attempt, as soon as all addresses are known."""
         found: list[tuple[Node, Peers]] = []
         for run in self.live.runs:
-            if run.scale == 1:
+            if run.together == 1:
                 continue
             current = [each for each in self.assignments.get(run.id, ()) if each.node.attempt == run.attempt]
             addresses = tuple(each.machine.address for each in sorted(current, key=lambda each: each.node.rank))
-            if len(current) == run.scale and all(addresses):
+            if len(current) == run.together and all(addresses):
                 message = Peers(run.id, run.attempt, addresses)
                 waiting = [each.node for each in current if each.node.peers_put_at is None and not each.node.verdict]
                 found += [(node, message) for node in waiting]
@@ -162,7 +165,7 @@ class Plan:
     def _move(self, run: Run, recipe: Recipe | None, health: dict[str, TemplateHealth], moves: Moves) -> None:
         """Add the changes of one run to `moves`. `health` is updated as if all moves so far were already saved."""
         assignments = self.assignments[run.id]
-        advance = progress.advance(run, assignments, recipe, self.now, self.senses.reports_unreadable_at)
+        advance = self._advance(run, recipe)
         settled = {node.id: node for node in advance.nodes}
         records: list[Record] = []
         if advance.run != run:
@@ -190,6 +193,12 @@ class Plan:
         sought = {node.id for node in advance.seek}
         moves.seek.extend(each for each in assignments if each.node.id in sought)
 
+    def _advance(self, run: Run, recipe: Recipe | None) -> Advance:
+        held, unreadable_at = self.assignments[run.id], self.senses.reports_unreadable_at
+        if not run.commands:
+            return progress.advance(run, held, recipe, self.now, unreadable_at)
+        return advancing.advance(run, self._lists[run.id], self._workers, held, recipe, self.now, unreadable_at)
+
     def _event(self, old: Run, new: Run) -> Event:
         nodes = [each.node for each in self.assignments[old.id] if each.node.attempt == old.attempt]
         heard_at = nodes[0].reported_at if nodes else None
@@ -205,14 +214,24 @@ class Plan:
         return to_terminate(self.live.machines, self.now)
 
     @cached_property
-    def orders(self) -> list[tuple[Run, Node]]:
-        """Nodes at work whose orders have changed."""
-        digests = {run.id: progress.orders_digest(run) for run in self.live.runs}
-        return [
-            (run, each.node)
-            for run, each in self._assigned
-            if each.node.verdict is None and each.node.work_put_at is not None and digests[run.id] != each.node.orders
-        ]
+    def orders(self) -> list[tuple[Run, Node, Orders]]:
+        """Nodes at work whose orders have changed, with the orders."""
+        batches: defaultdict[str, list[Batch]] = defaultdict(list)
+        for batch in self.live.batches:
+            batches[batch.run].append(batch)
+        several = {run.id: progress.orders(run) for run in self.live.runs}
+        digests = {id: progress.orders_digest(wanted) for id, wanted in several.items()}
+        found: list[tuple[Run, Node, Orders]] = []
+        for run, each in self._assigned:
+            node, wanted, digest = each.node, several[run.id], digests[run.id]
+            if node.verdict is not None or node.work_put_at is None:
+                continue
+            if run.commands:
+                wanted = advancing.orders(run, self._lists[run.id], self._workers.get(node.id), batches[run.id])
+                digest = progress.orders_digest(wanted)
+            if digest != node.orders:
+                found.append((run, node, wanted))
+        return found
 
     @cached_property
     def consoles(self) -> list[tuple[Run, Assignment]]:
@@ -244,7 +263,7 @@ class Plan:
         return [
             (run, self.assignments[run.id])
             for run in self.live.runs
-            if progress.may_finish(run, self.assignments[run.id])
+            if progress.may_finish(run, self.assignments[run.id]) and (not run.commands or self._sealed(run))
         ]
 
     # The next pass
@@ -270,6 +289,20 @@ class Plan:
         for node in self.live.nodes:
             found[node.run].append(Assignment(node, machines[node.instance_id]))
         return found
+
+    def _sealed(self, run: Run) -> bool:
+        """Whether every command of a list run has its final state."""
+        return self._lists[run.id].sealed_at is not None
+
+    @cached_property
+    def _lists(self) -> Mapping[str, CommandList]:
+        """The lists of commands, by run."""
+        return {each.id: each for each in self.live.lists}
+
+    @cached_property
+    def _workers(self) -> Mapping[str, Worker]:
+        """The workers of all lists, by node id."""
+        return {each.id: each for each in self.live.workers}
 
     @cached_property
     def _runs(self) -> Mapping[str, Run]:

@@ -45,9 +45,9 @@ def advance(
         case State.QUEUED:
             return Advance(_queued(_released(run, held, recipe, now), limits, retry, now))
         case State.BOOTING | State.PREPARING | State.RUNNING if current:
-            return _at_work(_ranks(run, current, recipe, now, reports_unreadable_at), retries, retry, now)
+            return _at_work(ends_of(run, current, recipe, now, reports_unreadable_at), retries, retry, now)
         case State.STOPPING:
-            late = _ranks(run, current, recipe, now, reports_unreadable_at)
+            late = ends_of(run, current, recipe, now, reports_unreadable_at)
             after = _stopping(run, held, bool(late.open), recipe, now)
             return replace(after, nodes=late.settled, seek=after.seek or late.seek)
         case _:
@@ -78,10 +78,10 @@ def _queued(run: Run, limits: Limits, retry: Retry, now: float) -> Run:
 
 
 def _end(run: Run, verdict: Verdict, now: float) -> Run:
-    return replace(run, state=transition(run.state, State.STOPPING), verdict=verdict, ended_at=_following(run, now))
+    return replace(run, state=transition(run.state, State.STOPPING), verdict=verdict, ended_at=following(run, now))
 
 
-def _following(run: Run, now: float) -> float:
+def following(run: Run, now: float) -> float:
     """Return `now`, or the latest stored time of the run if that is later, because the clock may have been set back."""
     return max(now, run.created_at, run.ended_at or 0.0, run.certain_at or 0.0)
 
@@ -91,7 +91,7 @@ def refuse(run: Run, reason: str, now: float) -> Run:
     return _end(run, Verdict(Outcome.REFUSED, reason, now), now)
 
 
-def _ranks(
+def ends_of(
     run: Run, current: Sequence[Assignment], recipe: Recipe | None, now: float, reports_unreadable_at: float
 ) -> Ranks:
     """Give each rank the verdict of its result, or a presumed one after its mailbox was searched for a result."""
@@ -115,8 +115,8 @@ def _ranks(
 
 
 def _at_work(ranks: Ranks, retries: int, retry: Retry, now: float) -> Advance:
-    run = _progressed(ranks)
-    if run.scale > 1 and not run.stop and run.ranks_stop is None and (stop := ranks.stop_for_others(now)):
+    run = progressed(ranks)
+    if run.together > 1 and not run.stop and run.ranks_stop is None and (stop := ranks.stop_for_others(now)):
         run = replace(run, ranks_stop=stop)
     if run is not ranks.run:
         ranks = replace(ranks, run=run)
@@ -124,11 +124,11 @@ def _at_work(ranks: Ranks, retries: int, retry: Retry, now: float) -> Advance:
         # A rank that has ended frees its machine at once.
         return Advance(run, ranks.settled, ranks.seek)
     started = any(has_started(each.node) for each in ranks.current)
-    run = verdicts.follow(run, ranks.verdict(), retries, started, _following(run, now), retry)
+    run = verdicts.follow(run, ranks.verdict(), retries, started, following(run, now), retry)
     return Advance(replace(run, state=transition(run.state, State.STOPPING)), ranks.settled)
 
 
-def _progressed(ranks: Ranks) -> Run:
+def progressed(ranks: Ranks) -> Run:
     """Return the run in the state that the reports show, with the order to start once all ranks are ready."""
     run, reports = ranks.run, [each.node.report for each in ranks.current if each.node.report]
     if run.start_order != run.attempt and ranks.ready:
@@ -148,12 +148,12 @@ def _stopping(run: Run, held: Sequence[Assignment], unsettled: bool, recipe: Rec
     if run.ended_at is None:
         if run.stop:
             verdict = Verdict(run.stop.outcome, run.stop.reason, now)
-            return Advance(replace(run, verdict=verdict, ended_at=_following(run, now)))
+            return Advance(replace(run, verdict=verdict, ended_at=following(run, now)))
         if not unsettled and all(verdicts.may_execute_again(each.node, each.machine) for each in held):
             return _once_more(run, held, recipe, now)
         return Advance(run)
     if run.certain_at is None and all(_certain(each, now) for each in held):
-        return Advance(replace(run, certain_at=_following(run, now)))
+        return Advance(replace(run, certain_at=following(run, now)))
     return Advance(run)
 
 
@@ -165,7 +165,7 @@ def _once_more(run: Run, held: Sequence[Assignment], recipe: Recipe | None, now:
     if verdict and lost and retry.rerun == "before_start":
         if any(verdicts.may_have_begun(each.node) for each in last):
             reason = f"{verdict.reason}; not tried again: the command had begun, and retry.rerun is before_start"
-            return Advance(replace(run, verdict=replace(verdict, reason=reason), ended_at=_following(run, now)))
+            return Advance(replace(run, verdict=replace(verdict, reason=reason), ended_at=following(run, now)))
         # Only the mailbox shows whether a machine began the command just before its end.
         if unheard := tuple(each.node for each in last if each.node.result is None and not _heard_out(each)):
             return Advance(run, seek=unheard)
@@ -197,7 +197,7 @@ def may_finish(run: Run, held: Sequence[Assignment]) -> bool:
 
 def finish(run: Run, now: float) -> Run:
     """Return the run in state done."""
-    at = _following(run, now)
+    at = following(run, now)
     return replace(run, state=transition(run.state, State.DONE), certain_at=run.certain_at or at, done_at=at)
 
 
@@ -211,15 +211,14 @@ def wanted_end(run: Run, held: Assignment, recipe: Recipe | None, now: float) ->
 
 
 def orders(run: Run) -> Orders:
-    """Return the orders for the run's machines."""
+    """Return the orders for the machines of a run with a single command."""
     found = Orders(stop_of(run), run.followed_until, run.start_order if run.start_order == run.attempt else 0)
     # The mailbox of a machine that is used again still has the orders for its last attempt.
-    return replace(found, attempt=run.attempt) if run.scale > 1 and found != Orders() else found
+    return replace(found, attempt=run.attempt) if run.together > 1 and found != Orders() else found
 
 
-def orders_digest(run: Run) -> str:
-    """Return a short digest of the run's orders; "" if it has none."""
-    wanted = orders(run)
+def orders_digest(wanted: Orders) -> str:
+    """Return a short digest of orders; "" if they are empty."""
     return "" if wanted == Orders() else hashlib.sha256(encode(wanted)).hexdigest()[:16]
 
 

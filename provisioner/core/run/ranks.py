@@ -62,7 +62,7 @@ class Ranks:
     def ready(self) -> bool:
         """Whether all ranks wait at the barrier or have passed it, and none has ended or must stop."""
         return (
-            len(self.current) == self.run.scale > 1
+            len(self.current) == self.run.together > 1
             and not self.ends
             and not stop_of(self.run)
             and all(
@@ -120,7 +120,7 @@ class Ranks:
 
     def verdict(self) -> Verdict:
         """Return the verdict on an attempt that is over."""
-        if self.run.scale == 1:
+        if self.run.together == 1:
             return self.ends[self.current[0].node.rank]
         causes = self._causes()
         if self._led_by(causes):
@@ -151,7 +151,7 @@ class Ranks:
     @property
     def _incomplete(self) -> bool:
         """Whether ranks are missing, because their machines were not found when the store was restored."""
-        return len(self.current) < self.run.scale
+        return len(self.current) < self.run.together
 
     def _decides(self, rank: int, outcome: Outcome) -> bool:
         """Whether the attempt is over when this rank has this outcome."""

@@ -9,6 +9,7 @@ from provisioner.core.access.callers import Audit, Token
 from provisioner.core.cloud.launches import LaunchRequest
 from provisioner.core.cloud.machines import Ending, MachineState
 from provisioner.core.cloud.offers import Offer, Price
+from provisioner.core.commands.records import Batch, Block, CommandList, RecordChunk, Worker
 from provisioner.core.protocol.messages import Report, Result, Stop
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.jobs import Job
@@ -88,6 +89,8 @@ class Run:
     followed_until: float = 0.0
     #: Number of machines, and of ranks of each attempt.
     scale: int = 1
+    #: Number of commands of its list; 0 if it has a single command. The recipe of its `variant` may differ in this.
+    commands: int = 0
     #: The attempt whose ranks are ordered to execute the command, because all of them were ready; 0 before the first.
     start_order: int = 0
     #: The order to stop for the other ranks of the present attempt, after the end of one rank decided the attempt.
@@ -112,6 +115,11 @@ class Run:
     @property
     def variant(self) -> Variant:
         return self.job_id, self.job_revision, self.scale
+
+    @property
+    def together(self) -> int:
+        """Number of machines that are launched and start together: 1 for a list."""
+        return 1 if self.commands else self.scale
 
 
 @dataclass(frozen=True)
@@ -299,6 +307,27 @@ class Live:
     machines: tuple[KnownMachine, ...]
     droughts: tuple[Drought, ...]
     templates: tuple[TemplateHealth, ...]
+    #: The lists of the runs that are not done, and the workers of these lists.
+    lists: tuple[CommandList, ...] = ()
+    workers: tuple[Worker, ...] = ()
+    #: Batches with a command that has no record.
+    batches: tuple[Batch, ...] = ()
 
 
-Record = Job | Run | Node | KnownMachine | Launch | Drought | TemplateHealth | Event | Token | Audit
+Record = (
+    Job
+    | Run
+    | Node
+    | KnownMachine
+    | Launch
+    | Drought
+    | TemplateHealth
+    | Event
+    | Token
+    | Audit
+    | CommandList
+    | Worker
+    | Batch
+    | Block
+    | RecordChunk
+)

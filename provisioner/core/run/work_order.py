@@ -4,7 +4,7 @@ import functools
 from collections.abc import Iterable, Mapping
 
 from provisioner.core.errors import Invalid
-from provisioner.core.protocol.messages import ConfigFile, Packages, Secret, WorkOrder
+from provisioner.core.protocol.messages import ConfigFile, ListWork, Packages, Secret, WorkOrder
 from provisioner.core.protocol.words import Engine
 from provisioner.core.recipe import defaults as granted
 from provisioner.core.recipe import git
@@ -23,7 +23,8 @@ def loaded(text: str) -> Recipe:
 def recipe_of(run: Run) -> Recipe | None:
     """Return the recipe that is stored in the run; None if another version wrote it and this one cannot read it."""
     try:
-        return Recipe.load(run.recipe)
+        # Every pass reads the recipes of unfinished runs, and reading a long list of commands takes milliseconds.
+        return loaded(run.recipe) if run.commands else Recipe.load(run.recipe)
     except Invalid:
         return None
 
@@ -59,14 +60,14 @@ def work_order(
         run=run.id,
         attempt=attempt,
         rank=rank,
-        scale=spec.scale,
+        scale=spec.together,
         job=run.job_name,
         job_id=run.job_id,
         owner=run.owner,
         engine=engine,
         image=spec.image_uri,
         gpus=gpus,
-        command=spec.command,
+        command=spec.line,
         start_script=spec.start_script or "",
         working_directory=spec.working_directory,
         environment=_environment(spec),
@@ -89,6 +90,7 @@ def work_order(
         gather_limit=limits.gather or 0.0,
         launcher_variables=spec.gang.env,
         waiting_limit=LONGEST if spec.keeps_survivors else 0.0,
+        commands=ListWork(spec.nprocs, len(spec.commands), spec.list.limit) if spec.commands else None,
     )
 
 

@@ -1,12 +1,15 @@
 """Convert the store's records to views. Only this module does so."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from provisioner.core.access import callers
 from provisioner.core.cloud import machine_images, offers
+from provisioner.core.commands.records import CommandList, Worker
 from provisioner.core.cost import phases
 from provisioner.core.cost import receipt as receipts
+from provisioner.core.protocol.words import STREAMS
 from provisioner.core.recipe import jobs
 from provisioner.core.recipe.parts import Limits
 from provisioner.core.recipe.recipe import refusals
@@ -17,6 +20,7 @@ from provisioner.core.run.verdicts import MARGIN, first_report_due
 from provisioner.core.run.work_order import recipe_of
 from provisioner.core.views.ami import Ami
 from provisioner.core.views.codec import moment
+from provisioner.core.views.commands import Progress
 from provisioner.core.views.job import Job, Last, Schedule
 from provisioner.core.views.pages import key_of
 from provisioner.core.views.receipt import Bill, Phase, Price, Receipt
@@ -74,13 +78,15 @@ def schedule(item: jobs.Job, upcoming: Sequence[float], run: records.Run | None)
     )
 
 
-def runs(items: Sequence[records.Run], limit: int) -> Runs:
-    """Return the page of runs; `limit` is the number of runs that was requested."""
+def runs(items: Sequence[records.Run], lists: Mapping[str, Progress], limit: int) -> Runs:
+    """Return the page of runs; `lists` are by run, and `limit` is the number of runs that was requested."""
     last = items[-1] if len(items) == limit else None
-    return Runs(tuple(map(run, items)), key_of(last.created_at, last.id) if last else None)
+    views = tuple(run(item, lists.get(item.id)) for item in items)
+    return Runs(views, key_of(last.created_at, last.id) if last else None)
 
 
-def run(item: records.Run) -> Run:
+def run(item: records.Run, commands: Progress | None = None) -> Run:
+    """Return the view of a run; `commands` is the progress of its list, if it has one."""
     verdict = item.verdict if item.ended_at is not None else None
     waiting = None
     if item.waiting and verdict is None:
@@ -113,6 +119,36 @@ def run(item: records.Run) -> Run:
         ended_at=moment(item.ended_at),
         certain_at=moment(item.certain_at),
         done_at=moment(item.done_at),
+        commands=commands,
+    )
+
+
+def counted(item: CommandList) -> Progress:
+    """Return how many commands of a list are in which state."""
+    return Progress(
+        total=item.total,
+        open=item.open,
+        succeeded=item.succeeded,
+        failed=item.failed,
+        lost=item.lost,
+        cancelled=item.cancelled,
+        not_run=item.not_run,
+    )
+
+
+def progress(item: CommandList, workers: Iterable[Worker], nodes: Iterable[records.Node], now: float) -> Progress:
+    """Return the progress of a list with the speed of its machines; `workers` and `nodes` are those of its run."""
+    alive = {node.id: node for node in nodes if not node.verdict}
+    at_work = [worker for worker in workers if worker.id in alive]
+    reports = [node.report.commands for node in alive.values() if node.report and node.report.commands]
+    rate = sum(worker.rate for worker in at_work)
+    return replace(
+        counted(item),
+        running=sum(len(report.running) for report in reports),
+        rate=round(rate, 3) or None,
+        eta=moment(now + item.open / rate) if rate and item.open else None,
+        slots=sum(worker.slots for worker in at_work),
+        machines=len(at_work),
     )
 
 
@@ -122,9 +158,10 @@ def status(
     machines: Sequence[records.KnownMachine],
     events: Sequence[records.Event],
     now: float,
+    commands: Progress | None = None,
 ) -> Status:
     return Status(
-        run=run(item),
+        run=run(item, commands),
         attempts=attempts(item, nodes, machines, now),
         machines=tuple(map(machine, machines)),
         events=tuple(Event(moment(each.at), each.text) for each in events),
@@ -141,6 +178,11 @@ def attempts(
     return tuple(_attempt(each, by_id.get(each.instance_id), limits, now) for each in nodes)
 
 
+def log_bytes(streams: Mapping[str, int]) -> Mapping[str, int]:
+    """Return the numbers of bytes of the log's streams; the stream of a list's records is no part of the log."""
+    return {stream: count for stream, count in streams.items() if stream in STREAMS}
+
+
 def _attempt(item: records.Node, its_machine: records.KnownMachine | None, limits: Limits, now: float) -> Attempt:
     report, verdict, told = item.report, item.verdict, item.stop_put_at
     due = first_report_due(item, its_machine, limits) if its_machine and not verdict else None
@@ -150,8 +192,8 @@ def _attempt(item: records.Node, its_machine: records.KnownMachine | None, limit
         instance_id=item.instance_id,
         bound_at=moment(item.bound_at),
         step=report.step if report else None,
-        bytes_produced=dict(report.produced) if report else {},
-        bytes_shipped=dict(report.shipped) if report else {},
+        bytes_produced=log_bytes(report.produced) if report else {},
+        bytes_shipped=log_bytes(report.shipped) if report else {},
         heard_at=moment(item.reported_at),
         report_due_at=moment(due),
         silent_since=moment(item.reported_at) if is_silent(item, now) else None,

@@ -26,9 +26,9 @@ class Job:
         tuple[str, ...],
         "Why `apply` would now reject this stored recipe or schedule, under newer rules. The job still runs.",
     ]
-    warnings: Annotated[tuple[str, ...], "What `apply` could not check; empty except in its own answer."] = field(
-        default=(), kw_only=True
-    )
+    warnings: Annotated[
+        tuple[str, ...], "What `apply` could not check, or what may surprise; empty except in its own answer."
+    ] = field(default=(), kw_only=True)
     hourly_dollars: Annotated[
         float | None,
         "On-demand list price of an hour of all machines of a run, in answers to `apply` of a job with several; null "

@@ -1,4 +1,4 @@
-"""Encode the end of a page of runs or audit records as text, so that the next page can begin there."""
+"""Encode the end of a page of runs, audit records or commands as text, so that the next page can begin there."""
 
 import re
 
@@ -21,3 +21,12 @@ def key_in(text: str | None) -> tuple[float, str] | None:
     if not found:
         raise Invalid(f"invalid cursor {text[:60]!r}: pass `next_key` of the previous page")
     return float(found[1]), found[2]
+
+
+def index_in(text: str) -> int:
+    """Return the index of a list's command that is the end of a page, or -1 for an empty text; raises Invalid."""
+    if not text:
+        return -1
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        raise Invalid(f"invalid cursor {text[:60]!r}: pass `next_key` of the previous page")
+    return int(text)

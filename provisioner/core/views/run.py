@@ -9,6 +9,7 @@ from provisioner.core.cloud.offers import Market
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.states import State
 from provisioner.core.views.codec import Moment
+from provisioner.core.views.commands import Progress
 from provisioner.core.views.receipt import Price
 
 
@@ -73,6 +74,7 @@ class Run:
     instance_type: Annotated[str | None, "Of the latest attempt's machine; null before the first one."] = None
     dollars_at_least: Annotated[float | None, "Of all machines, without disks; null until done, or unknown."] = None
     dollars_at_most: Annotated[float | None, "Of all machines, without disks; null until done, or unknown."] = None
+    commands: Annotated[Progress | None, "Of a list; null for a run with one command."] = None
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
     "Watch": {
         "runs": Command("runs:runs", "List runs, the newest first.", "runs train --state running"),
         "status": Command("runs:status", "Show what a run does, why, and what happened.", "status 1f3c"),
+        "commands": Command("lists.reading:commands", "List the commands of a run.", "commands 1f3c --failed"),
         "top": Command("top:top", "Show unfinished runs, updated each second.", "top"),
         "logs": Command("runs:logs", "Print a run's log.", "logs 1f3c --follow"),
         "receipt": Command("runs:receipt", "Show where a run's time and money went.", "receipt 1f3c --waterfall"),

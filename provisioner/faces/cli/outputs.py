@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from provisioner.core.views.ami import Ami
+from provisioner.core.views.commands import Command
 from provisioner.core.views.job import Job, Schedule
 from provisioner.core.views.log import Log
 from provisioner.core.views.overview import Top
@@ -21,6 +22,7 @@ OUTPUTS: Mapping[str, Any] = {
     "start": Run,
     "runs": list[Run],
     "status": Status,
+    "commands": list[Command],
     "top": Top,
     "logs": Log,
     "wait": Run | list[Run],

@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from provisioner.ports.control.jobs import Jobs
+from provisioner.ports.control.lists import Commands
 from provisioner.ports.control.logs import Logs
 from provisioner.ports.control.operator import Operator
 from provisioner.ports.control.runs import Runs
@@ -22,6 +23,9 @@ class Control(Protocol):
 
     @property
     def logs(self) -> Logs: ...
+
+    @property
+    def commands(self) -> Commands: ...
 
     @property
     def schedules(self) -> Schedules: ...

@@ -71,6 +71,7 @@ gpu=0
 while [ "$gpu" -lt "${{PROVISION_GPUS:-{gpus}}}" ]; do
     case $1 in
     --query-gpu=ecc.*) echo "${{PROVISION_ECC_ERRORS:-0}}" ;;
+    --query-gpu=uuid) echo "GPU-rehearsed-$gpu" ;;
     *) echo "GPU $gpu: Rehearsed GPU (UUID: GPU-rehearsed-$gpu)" ;;
     esac
     gpu=$((gpu + 1))

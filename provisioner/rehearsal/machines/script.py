@@ -6,6 +6,24 @@ from provisioner.core.protocol.words import Outcome, Step
 
 
 @dataclass(frozen=True)
+class CommandScript:
+    """What the commands of a list do on a scripted machine."""
+
+    #: Duration of a command; by its index, a command takes up to `spread` times as long more.
+    seconds: float = 1.0
+    spread: float = 0.0
+    #: Indices of the commands that exit with 1; with `all_fail`, every command does.
+    fails: frozenset[int] = frozenset()
+    all_fail: bool = False
+    #: Indices of the commands that make the machine power off while they run.
+    panics: frozenset[int] = frozenset()
+    #: Bytes of each command's output.
+    output: int = 0
+    #: Maximum number of bytes of records that are put as one object.
+    chunk: int = 1 << 20
+
+
+@dataclass(frozen=True)
 class Script:
     #: Pattern for job names; machines of these jobs follow this script.
     job: str = "*"
@@ -15,6 +33,8 @@ class Script:
     setup: float | None = None
     command: float = 1.0
     exit_code: int = 0
+    #: What the commands of a list do; `command`, `exit_code`, `output` and `lines` are for a single command.
+    commands: CommandScript = CommandScript()
     #: Bytes of the command's output, which are written in one piece at its end.
     output: int = 100
     #: Whether the command writes a line with each heartbeat, too.

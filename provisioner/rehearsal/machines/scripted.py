@@ -19,7 +19,8 @@ from provisioner.core.protocol.messages import WorkOrder
 from provisioner.rehearsal.machines.guestwire import GuestWire
 from provisioner.rehearsal.machines.host import Guest, place
 from provisioner.rehearsal.machines.script import Script
-from provisioner.rehearsal.machines.scripted_agent import Doing, ScriptedAgent
+from provisioner.rehearsal.machines.scripted_agent import Doing
+from provisioner.rehearsal.machines.scripted_list import ListAgent
 
 #: HTTP statuses for a missing key: S3 answers 403 to a caller without the right ListBucket, such as a machine.
 _ABSENT = (403, 404)
@@ -140,7 +141,7 @@ class ScriptedHost:
             machine.console.append(f"scripted agent: run {order.run}\n")
             return machine.script
 
-        agent = ScriptedAgent(
+        agent = ListAgent(
             guest.instance_id,
             keys.mailbox(bucket.role_id, guest.instance_id),
             guest.launch_time,

@@ -12,6 +12,7 @@ from provisioner.core.errors import Retryable
 from provisioner.core.protocol import codec, keys
 from provisioner.core.protocol.messages import (
     Chunk,
+    ListReport,
     Notice,
     Orders,
     Report,
@@ -21,7 +22,7 @@ from provisioner.core.protocol.messages import (
     StreamEnd,
     WorkOrder,
 )
-from provisioner.core.protocol.words import ENDED_BY_OTHERS, STREAMS, Outcome, SignalCause, Step
+from provisioner.core.protocol.words import ENDED_BY_OTHERS, RECORDS, STREAMS, Outcome, SignalCause, Step
 from provisioner.rehearsal.machines.script import Script
 
 T = TypeVar("T")
@@ -108,6 +109,10 @@ class ScriptedAgent:
     def ends(self) -> None:
         """Called when the command no longer executes."""
 
+    def list_report(self) -> ListReport | None:
+        """Return what reports say about a list of commands."""
+        return None
+
     # The life
 
     def life(self) -> Doing[None]:
@@ -165,15 +170,21 @@ class ScriptedAgent:
                     yield from self._finish(step, Outcome.LOST, None, reason)
                     return
                 self.begins(order)
-            ended = yield from self._spend(order, step, seconds)
-            if step is Step.COMMAND and script.output:
-                yield from self.write("output", (LINE * (script.output // len(LINE) + 1))[: script.output])
+            ended = yield from self._execute(order) if step is Step.COMMAND else self._spend(order, step, seconds)
             if ended is not None:
                 yield from self._finish(step, *ended)
                 return
         code = script.exit_code
         outcome = Outcome.FAILED if code else Outcome.SUCCEEDED
         yield from self._finish(Step.COMMAND, outcome, code, f"the command exited with {code}")
+
+    def _execute(self, order: WorkOrder) -> Doing[Ended | None]:
+        """Execute the command; return None if its exit code is the script's, else what ended it."""
+        script = self.script
+        ended = yield from self._spend(order, Step.COMMAND, script.command)
+        if script.output:
+            yield from self.write("output", (LINE * (script.output // len(LINE) + 1))[: script.output])
+        return ended
 
     def _wait_for_ranks(self, order: WorkOrder) -> Doing[Ended | None]:
         """Wait until all ranks are ready; return None if the command starts now, else what ended the work."""
@@ -256,6 +267,7 @@ class ScriptedAgent:
             ended=ended,
             attempt=self.order.attempt if self.order else 0,
             waits=self.waits_since is not None,
+            commands=self.list_report(),
         )
         if self.script.mute:
             return
@@ -278,6 +290,8 @@ class ScriptedAgent:
 
     def _ship(self, stream: str, offset: int, data: bytes) -> Doing[None]:
         key = keys.chunk_key(self.box, stream, offset, self.later)
+        if stream == RECORDS:
+            key = keys.records_key(self.box, offset)
         yield from self._try(lambda: self._bucket.put(key, data))
         self.logs.setdefault(self.later, {}).setdefault(stream, []).append((offset, data))
         self._shipped[stream] = offset + len(data)

@@ -6,7 +6,7 @@ does not read objects that are too large for a report. So a machine that floods 
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from provisioner.core.errors import Invalid
@@ -41,6 +41,10 @@ class Listed:
     def covers(self, box: str) -> bool:
         return self.whole or box in self.entries
 
+    def has_all(self, box: str) -> bool:
+        """Return whether all objects of the mailbox's inbox were listed."""
+        return self.covers(box) and len(self.entries.get(box, ())) < EACH_MOST
+
 
 @dataclass(frozen=True)
 class Heard:
@@ -49,6 +53,19 @@ class Heard:
     report: Report | None = None
     unreadable: int = 0
     why: str = ""
+
+
+@dataclass(frozen=True)
+class Received:
+    """What a pass found in the inboxes besides the reports."""
+
+    #: Ids of the runs whose machines' inboxes could not be read, or will be read only by a later pass. The silence of
+    #: these machines proves nothing.
+    unheard: frozenset[str]
+    #: By mailbox of a list's machine: the objects with the records of ended commands, by offset.
+    ends: Mapping[str, Mapping[int, Entry]]
+    #: The mailboxes of lists' machines whose inbox was listed to its end.
+    whole: frozenset[str]
 
 
 class Inbox:

@@ -1,16 +1,17 @@
 """Read reports and results from the machines' mailboxes, and write work orders and orders to them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from provisioner.core.errors import Invalid
-from provisioner.core.logs.archive import kept_result_key
+from provisioner.core.logs.archive import chunk_offset, kept_result_key
 from provisioner.core.protocol.codec import encode
-from provisioner.core.protocol.keys import orders_key, peers_key, result_key, started_key, work_key
-from provisioner.core.protocol.messages import Peers, Report, Result
+from provisioner.core.protocol.keys import orders_key, peers_key, records_prefix, result_key, started_key, work_key
+from provisioner.core.protocol.messages import Orders, Peers, Report, Result
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import story
+from provisioner.core.run.lists.receiving import RECORDS_MOST
 from provisioner.core.run.machines.messages import (
     RESULT_HEAD,
     RESULT_MOST,
@@ -20,12 +21,12 @@ from provisioner.core.run.machines.messages import (
     printable,
     stream_ends,
 )
-from provisioner.core.run.progress import orders, orders_digest
+from provisioner.core.run.progress import orders_digest
 from provisioner.core.run.ranks import stop_of
 from provisioner.core.run.records import Assignment, Event, Live, Node, Record, Run, Verdict
 from provisioner.core.run.work_order import work_order
 from provisioner.ports.bucket import Bucket, Entry
-from provisioner.service.control_loop.inbox import Heard, Inbox
+from provisioner.service.control_loop.inbox import Heard, Inbox, Received
 from provisioner.service.installation import Installation
 
 #: Bytes of a result that are read at a time.
@@ -49,18 +50,21 @@ class Mailboxes:
 
     # In
 
-    def receive(self, live: Live, epoch: int) -> set[str]:
+    def receive(self, live: Live, epoch: int) -> Received:
         """Record the newest report of every machine; `delete_read` then deletes the objects that were read.
 
-        Returns the ids of the runs whose machines' inboxes could not be read, or will be read only by a later pass. The
-        caller must ignore the silence of these machines.
+        The objects with records of ended commands are returned, and neither read nor deleted.
         """
         installation, inbox = self._installation, self._inbox
         listed = inbox.listed()
         runs, nodes = {run.id: run for run in live.runs}, _newest(live.nodes)
         self._uncounted = {box: count for box, count in self._uncounted.items() if box in nodes}
         # Neither read nor delete objects of machines without a live run in this store: another store may own them.
-        known = [(nodes[box], entries) for box, entries in listed.entries.items() if box in nodes]
+        lists = {box for box, node in nodes.items() if runs[node.run].commands}
+        ends = {box: _ends(box, listed.entries.get(box, ())) for box in lists}
+        known = [
+            (nodes[box], _but(entries, ends.get(box, {}))) for box, entries in listed.entries.items() if box in nodes
+        ]
         answers = installation.pool.map(lambda pair: inbox.read(*pair), known)
         health = {each.id: each for each in live.templates}
         records: list[Record] = []
@@ -83,12 +87,15 @@ class Mailboxes:
         if records:
             installation.save(records, epoch=epoch)
         self._read = read
-        return unheard
+        return Received(frozenset(unheard), ends, frozenset(filter(listed.has_all, lists)))
 
-    def delete_read(self) -> None:
-        """Delete the objects that the last `receive` has read; raise the first error after all calls were made."""
+    def delete_read(self, ends: Sequence[Entry] = ()) -> None:
+        """Delete the objects that the last `receive` has read, and `ends`, objects with records that are stored.
+
+        Raises the first error after all calls were made.
+        """
         read, self._read = self._read, []
-        self._inbox.delete(read)
+        self._inbox.delete([*read, *ends])
 
     def _counted(self, run: Run, node: Node, heard: Heard) -> tuple[Node, list[Event]]:
         """Count unreadable objects; return the node and events.
@@ -159,14 +166,28 @@ class Mailboxes:
         self._installation.bucket.put(peers_key(node.box), encode(peers))
         return [replace(node, peers_put_at=self._installation.now())]
 
-    def put_orders(self, run: Run, node: Node) -> Sequence[Record]:
-        """Write the run's orders to its machine's mailbox; return the node with their digest."""
-        text = encode(orders(run))
-        self._installation.bucket.put(orders_key(node.box), text)
-        told = replace(node, orders=orders_digest(run))
+    def put_orders(self, run: Run, node: Node, orders: Orders) -> Sequence[Record]:
+        """Write the orders to the machine's mailbox; return the node with their digest."""
+        self._installation.bucket.put(orders_key(node.box), encode(orders))
+        told = replace(node, orders=orders_digest(orders))
         if stop_of(run) and node.stop_put_at is None:
             told = replace(told, stop_put_at=self._installation.now())
         return [told]
+
+
+def _ends(box: str, entries: Iterable[Entry]) -> dict[int, Entry]:
+    """Return the objects with records of ended commands, by offset, without those that no agent writes."""
+    prefix, found = records_prefix(box), dict[int, Entry]()
+    for entry in entries:
+        offset = chunk_offset(entry.key, prefix) if entry.key.startswith(prefix) else None
+        if offset is not None and 0 < entry.size <= RECORDS_MOST:
+            found[offset] = entry
+    return found
+
+
+def _but(entries: Sequence[Entry], ends: Mapping[int, Entry]) -> Sequence[Entry]:
+    keys = {entry.key for entry in ends.values()}
+    return [entry for entry in entries if entry.key not in keys] if keys else entries
 
 
 def _newest(nodes: Iterable[Node]) -> dict[str, Node]:

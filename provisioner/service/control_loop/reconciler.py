@@ -21,6 +21,7 @@ from provisioner.service.collectors.placement_groups import GroupCollector
 from provisioner.service.control_loop.archive import EMPTYING, Archive
 from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.control_loop.launches import Launches
+from provisioner.service.control_loop.lists.step import Lists
 from provisioner.service.control_loop.machines import Machines
 from provisioner.service.control_loop.mailboxes import Mailboxes
 from provisioner.service.control_loop.one_pass import Pass, PassError, PassResult
@@ -38,6 +39,7 @@ class Reconciler:
         self._machines = Machines(installation)
         self._archive = Archive(installation)
         self._groups = GroupCollector(installation)
+        self._lists = Lists(installation)
         self._hearing = Hearing()
         #: When the last complete pass ended, and the ids of the runs that it read.
         self._passed_at: float | None = None
@@ -73,7 +75,7 @@ class Reconciler:
             self._settle(current)
         self._tell_ranks(current)
         # Delete the reports only now: runs wait for the steps above, but not for the deletion.
-        current.attempt(self._mailboxes.delete_read)
+        current.attempt(lambda: self._mailboxes.delete_read(self._lists.done))
         planned = self._launch_late(current, planned)
         self._act(current)
         planned = self._launch_late(current, planned)
@@ -131,17 +133,18 @@ class Reconciler:
         """List the machines, read their reports, and read EC2's status checks of silent machines, if these are few."""
         seen = current.attempt(lambda: self._machines.look(current.live(), current.epoch))
         current.result.foreign = seen.foreign if seen else None
-        live = current.live()
-        if not live.nodes:
+        plan = current.plan()
+        if not plan.live.nodes:
             return
         asked_at = self._installation.now()
-        unheard = current.attempt(lambda: self._mailboxes.receive(live, current.epoch))
-        if unheard is None:
+        received = current.attempt(lambda: self._mailboxes.receive(plan.live, current.epoch))
+        if received is None:
             self._hearing = self._hearing.failed(self._installation.now())
-            current.unheard = frozenset(node.run for node in live.nodes)
+            current.unheard = frozenset(node.run for node in plan.live.nodes)
             return
-        current.unheard = frozenset(unheard)
+        current.unheard = received.unheard
         self._hearing = self._hearing.succeeded(asked_at)
+        current.attempt(lambda: self._lists.receive(current, plan, received))
         self._judge_silence(current)
 
     def _judge_silence(self, current: Pass) -> None:
@@ -164,13 +167,14 @@ class Reconciler:
         current.report(plan.moves.errors)
         current.save(plan.moves.records)
         current.do(self._mailboxes.seek, plan.moves.seek)
+        current.attempt(lambda: self._lists.close(current))
         return bool(plan.moves.seek)
 
     def _tell_ranks(self, current: Pass) -> None:
         """Write the orders and the addresses of runs with several machines: their ranks start and stop together."""
-        if any(run.scale > 1 for run in current.live().runs):
-            together = [(run, node) for run, node in current.plan().orders if run.scale > 1]
-            current.do(lambda pair: self._mailboxes.put_orders(*pair), together)
+        if any(run.together > 1 for run in current.live().runs):
+            together = [each for each in current.plan().orders if each[0].together > 1]
+            current.do(lambda told: self._mailboxes.put_orders(*told), together)
             current.do(lambda pair: self._mailboxes.put_peers(*pair), current.plan().peers)
 
     def _act(self, current: Pass) -> None:
@@ -178,8 +182,12 @@ class Reconciler:
         plan = current.plan()
         current.attempt(lambda: self._machines.terminate(plan.terminations, current.epoch))
         self._put_work(current)
-        alone = [(run, node) for run, node in plan.orders if run.scale == 1]
-        current.do(lambda pair: self._mailboxes.put_orders(*pair), alone)
+        if plan.live.lists:
+            # The orders name the batches that are in the mailboxes.
+            current.attempt(lambda: self._lists.hand_out(current))
+            plan = current.plan()
+        alone = [each for each in plan.orders if each[0].together == 1]
+        current.do(lambda told: self._mailboxes.put_orders(*told), alone)
         if plan.consoles:
             # The terminations have changed the machines' records.
             current.do(lambda pair: self._machines.keep_console(*pair), current.plan().consoles)

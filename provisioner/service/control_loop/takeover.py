@@ -8,15 +8,18 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from provisioner.core.cloud.machines import ENDING
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.codec import decode
 from provisioner.core.protocol.keys import result_key, work_key
-from provisioner.core.protocol.messages import WorkOrder
+from provisioner.core.protocol.messages import Stop, WorkOrder
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run import launch_answers as answers
+from provisioner.core.run import story
 from provisioner.core.run.machines.messages import CLOCK_SKEW, LONGEST_LIFE, Period
-from provisioner.core.run.records import KnownMachine
+from provisioner.core.run.records import KnownMachine, Record
 from provisioner.ports.bucket import Bucket
 from provisioner.service.collectors import placement_groups
 from provisioner.service.control_loop.archive import EMPTYING, Archive
@@ -40,6 +43,7 @@ class Takeover:
 
     def take(self) -> Sequence[str]:
         """Take the bucket over for this store; return a text for each mailbox whose machine the store did not know."""
+        self._stop_lists()
         take(self._installation)
         placement_groups.expect_any(self._installation)
         found = defaultdict[str, list[int]](list)
@@ -53,6 +57,18 @@ class Takeover:
         works = {box: [each for each in later if each or box in unknown] for box, later in found.items()}
         adopted = self._adopt({box: later for box, later in works.items() if later}, known)
         return [*adopted.values(), *self._keep(unknown - adopted.keys())]
+
+    def _stop_lists(self) -> None:
+        """Order the end of unfinished runs of lists: their machines may have run commands that this store hands out."""
+        reason = (
+            "the store was restored from a backup: it is not known which commands have run since; start the list again"
+        )
+        now = self._installation.clock.now()
+        stop = Stop(Outcome.LOST, reason, now)
+        for run in self._installation.store.live().runs:
+            if run.commands and run.ended_at is None and not run.stop:
+                stopped: list[Record] = [replace(run, stop=stop), story.stopped_by_takeover(run, now)]
+                self._installation.save(stopped)
 
     def _adopt(self, works: Mapping[str, list[int]], known: Mapping[str, KnownMachine]) -> Mapping[str, str]:
         """Adopt the live machines that work for runs of this store; return a text by mailbox.

@@ -13,6 +13,7 @@ from provisioner.agent.logs.mask import Stream as Masking
 from provisioner.agent.logs.pipe_journal import PipeJournal
 from provisioner.agent.logs.pump import Pump
 from provisioner.agent.logs.spool import Spool, Stream
+from provisioner.core.protocol.command_lines import Extent
 
 SECRET = b"hunter2-hunter2"
 
@@ -26,11 +27,12 @@ class Frail(Stream):
 
     left = 1 << 30
 
-    def write(self, data: bytes, *, wait: bool = True) -> None:
-        super().write(data[: self.left], wait=wait)
+    def write(self, data: bytes, *, wait: bool = True) -> list[Extent]:
+        extents = super().write(data[: self.left], wait=wait)
         self.left -= len(data)
         if self.left <= 0:
             raise Death
+        return extents
 
 
 class Mortal(Pump):

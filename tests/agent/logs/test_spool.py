@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from provisioner.agent.logs import spool as spool_module
 from provisioner.agent.logs.shipper import Shipper, pace
 from provisioner.agent.logs.spool import Spool, Stream
+from provisioner.core.protocol.messages import Chunk
 from provisioner.core.run.machines.messages import CHUNKS_MOST
 from tests.polling import until
 
@@ -153,3 +154,77 @@ def test_a_log_of_thirty_days_has_no_more_chunks_than_are_kept(followed: bool) -
         at += pace(chunks, followed=followed)
         chunks += 1
     assert chunks < CHUNKS_MOST
+
+
+def test_places_of_written_bytes_are_returned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each chunk that has some of them; bytes that follow each other in a chunk have one place."""
+    monkeypatch.setattr(spool_module, "SEGMENT", 10)
+    spool, bucket = Spool(tmp_path, 1 << 20), dict[int, bytes]()
+    stream = spool.stream("output")
+    places = [stream.write(piece) for piece in (b"1234", b"56", b"789abcdefghijk", b"", b"lm")]
+    assert places == [[(0, 0, 4)], [(0, 4, 2)], [(0, 6, 10), (16, 0, 4)], [], [(16, 4, 2)]]
+    while stream.waiting:
+        ship(stream, bucket)
+    found = [b"".join(bucket[at][skip : skip + length] for at, skip, length in each) for each in places]
+    assert found == [b"1234", b"56", b"789abcdefghijk", b"", b"lm"]
+
+
+def test_chunk_of_a_stream_with_a_longest_one_has_whole_writes(tmp_path: Path) -> None:
+    """Records in one chunk are read together."""
+    spool, bucket = Spool(tmp_path, 1 << 20), dict[int, bytes]()
+    stream = spool.stream("records", 10)
+    for line in (b"one\n", b"three\n", b"a longer line\n", b"two\n"):
+        stream.write(line)
+    while stream.waiting:
+        ship(stream, bucket)
+    assert list(bucket.values()) == [b"one\nthree\n", b"a longer line\n", b"two\n"]
+
+
+def test_records_are_put_after_the_output_that_was_written_before_them(tmp_path: Path) -> None:
+    """A record without its output would be final."""
+    spool, put = Spool(tmp_path, 1 << 20), list[tuple[str, int]]()
+
+    def take(name: str, chunk: Chunk, _: bytes) -> None:
+        put.append((name, chunk.offset))
+        if name == "output":
+            return
+        assert spool.streams["output"].shipped >= 5 * len([each for each in put if each[0] == "records"])
+
+    shipper = Shipper(spool, take, lambda: False)
+    shipper.records_every = 0.0
+    records, output = spool.stream("records"), spool.stream("output")
+    shipper.start()
+    for number in range(3):
+        output.write(b"bytes")
+        records.write(b"line\n")
+        until(lambda: records.shipped == 5 * (number + 1), "the record")  # noqa: B023 - called in this turn of the loop
+    shipper.finish()
+    assert put == [("output", 0), ("records", 0), ("output", 5), ("records", 5), ("output", 10), ("records", 10)]
+
+
+@pytest.mark.parametrize(
+    ("every", "followed", "interval"), [(2, False, 2), (20, False, 20), (0, False, 0), (20, True, 1)]
+)
+def test_records_are_put_as_often_as_their_commands_end(
+    tmp_path: Path, every: float, followed: bool, interval: float
+) -> None:
+    shipper = Shipper(Spool(tmp_path, 100), lambda *_: None, lambda: followed)
+    shipper.records_every = every
+    spool = Spool(tmp_path, 100)
+    assert shipper.interval(spool.stream("records")) == interval
+    assert shipper.interval(spool.stream("output")) == (20 if interval == 20 else 1)
+
+
+def test_records_that_fill_a_chunk_are_put_at_once(tmp_path: Path) -> None:
+    """A machine that ends many commands must not have more and more chunks that wait."""
+    spool, bucket = Spool(tmp_path, 1 << 20), dict[int, bytes]()
+    records = spool.stream("records", 100)
+    shipper = Shipper(spool, lambda _, chunk, data: bucket.__setitem__(chunk.offset, data), lambda: False)
+    shipper.records_every = 600.0
+    shipper.start()
+    for _ in range(50):
+        records.write(b"nine char\n")
+    until(lambda: records.waiting < 100, "all full chunks")
+    assert set(map(len, bucket.values())) <= {10, 20, 30, 40, 50, 60, 70, 80, 90, 100}
+    shipper.finish()
+    assert b"".join(bucket[offset] for offset in sorted(bucket)) == 50 * b"nine char\n"

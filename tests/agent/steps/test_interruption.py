@@ -123,7 +123,7 @@ def test_a_notice_is_passed_on_by_the_agent_that_takes_over(monkeypatch: pytest.
     known = Notice(NOW + 120, NOW)
     monkeypatch.setattr(node, "notice", lambda: dataclasses.replace(known, seen=NOW + 1))
     made: Any = SimpleNamespace(notice=known, halt=Halt(), rebalance_at=NOW, job_dir=None, unnoticed_at=0.0)
-    made.order = SimpleNamespace(scale=1)
+    made.order = SimpleNamespace(scale=1, commands=None)
     made.look_for_notice = lambda: node.Node.look_for_notice(made)
     Watch(made).react_to_notice()
     assert made.halt.cause is not None

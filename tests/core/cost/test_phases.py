@@ -14,7 +14,7 @@ from provisioner.core.cloud.offers import Market
 from provisioner.core.cost.phases import Phase, Source, phases
 from provisioner.core.protocol.messages import Report, Result, Span
 from provisioner.core.protocol.words import Outcome, Step
-from provisioner.core.run.records import Assignment, Launch, Run
+from provisioner.core.run.records import Assignment, Launch, Run, Verdict
 from provisioner.core.run.states import State
 from tests.support import samples
 from tests.support.samples import NOW
@@ -117,3 +117,15 @@ def test_time_cut_to_the_second_squeezes_no_phase_of_the_agents(history: History
     assert began["gone"].source is Source.TRANSITION_REASON
     assert began["gone"].error <= 1.0 + TINY
     assert began["gone"].at >= began["ending"].at
+
+
+def test_list_whose_verdict_follows_its_machine_waits_for_no_other() -> None:
+    """The last records of a list may be read after the machine's end, and give the verdict only then."""
+    ended = Verdict(Outcome.SUCCEEDED, "no command is left", NOW + 50, 0)
+    over = {"state": MachineState.TERMINATED, "ending_at": NOW + 51, "ended_at": NOW + 60}
+    held = samples.held({"verdict": ended, "report": samples.report(Step.COMMAND)}, **over)
+    verdict = Verdict(Outcome.FAILED, "2 of 3 commands succeeded; 1 failed", NOW + 55, 1)
+    run = samples.at_work(State.DONE, commands=3, verdict=verdict, ended_at=NOW + 55, done_at=NOW + 61)
+    found = [(phase.name, phase.attempt) for phase in phases(run, [held], {}, NOW + 70)]
+    assert [each for each in found if each[1] != 1] == []
+    assert found[-1] == ("closing", 1)

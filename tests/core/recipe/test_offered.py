@@ -1,9 +1,12 @@
 """What `apply` says about instance types and zones that the installation cannot launch."""
 
+from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from provisioner.core.cloud.offers import Catalog, InstanceType
-from provisioner.core.recipe.defaults import unoffered
+from provisioner.core.recipe.defaults import gpu_notes, unoffered
 from tests.support.samples import recipe
 
 ZONES = ("us-east-1a", "us-east-1b")
@@ -84,3 +87,35 @@ def test_type_that_cannot_be_in_a_placement_group_is_refused_with_one() -> None:
     reason = "t9.gpu cannot be in a cluster placement group; choose another type, or leave placement.group out"
     assert found == {"placement.instance_types.0": reason}
     assert not problems(placement={"instance_types": ["t9.gpu"]}, scale=2)
+
+
+@pytest.mark.parametrize(
+    ("slots", "notes"),
+    [
+        (1, []),
+        (2, ["2 commands share the 1 GPU of g5.xlarge by turns"]),
+        (4, ["4 commands share the 1 GPU of g5.xlarge by turns"]),
+        (
+            3,
+            [
+                "3 commands share the 1 GPU of g5.xlarge by turns",
+                "with nprocs 3, 1 of the 4 GPUs of g5.12xlarge are not used",
+            ],
+        ),
+        (
+            8,
+            ["8 commands share the 1 GPU of g5.xlarge by turns", "8 commands share the 4 GPUs of g5.12xlarge by turns"],
+        ),
+    ],
+)
+def test_shared_and_unused_gpus_of_a_list_are_said(slots: int, notes: list[str]) -> None:
+    four = InstanceType("g5.12xlarge", "x86_64", 4, 48, 196608, ZONES, spot=True)
+    catalog = replace(CATALOG, types={**CATALOG.types, four.name: four})
+    spec = {"command": ["a", "b"], "nprocs": slots, "placement": {"instance_types": [four.name, "m6i.large", "none.x"]}}
+    assert list(gpu_notes(recipe(**spec).spec, catalog)) == notes
+
+
+def test_single_command_has_no_notes_about_gpus() -> None:
+    assert list(gpu_notes(recipe().spec, CATALOG)) == []
+    without = {"command": ["a", "b"], "nprocs": 2, "placement": {"gpu": "none"}}
+    assert list(gpu_notes(recipe(**without).spec, CATALOG)) == []

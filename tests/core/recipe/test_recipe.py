@@ -224,7 +224,7 @@ def test_a_start_can_have_its_own_variables_and_command() -> None:
     assert second.spec.environment_variables == {"A": "1", "B": "x", "RUN_ID": "demo"}
     assert second.spec.command == "python other.py"
     assert with_overrides(first, {}, None) == first
-    for env, command in (({"A-B": "x"}, None), ({"A": "\0"}, None), ({}, " "), ({}, '["a"]')):
+    for env, command in (({"A-B": "x"}, None), ({"A": "\0"}, None), ({}, " "), ({}, '["a", 1]')):
         with pytest.raises(Invalid, match=r"start: spec\."):
             with_overrides(first, env, command)
 
@@ -290,6 +290,7 @@ def test_the_schema_names_every_field_and_default() -> None:
     assert schema["$defs"]["Limits"]["properties"]["runtime"]["default"] == "24h"
     assert schema["$defs"]["Limits"]["properties"]["queue_time"]["default"] == "never"
     assert schema["$defs"]["Retry"]["properties"]["backoff"]["default"] == "now"
+    assert schema["$defs"]["ListOptions"]["properties"]["limit"]["default"] == "never"
     assert "Not in this version" in schema["$defs"]["Spec"]["properties"]["token_scope"]["description"]
 
 

@@ -100,7 +100,7 @@ def test_problem_after_a_line_separator_has_the_line_of_an_editor() -> None:
         ("a: &a [*a]", "f:1: its anchors expand to more than"),
         ("a: &a {b: *a}", "f:1: its anchors expand to more than"),
         ("a: " + "[" * 5000, "f:1: nested deeper than 20 levels"),
-        ("a: [" + "1," * 20_000 + "]", "f:1: more than 10000 values"),
+        ("a: [" + "1," * 30_000 + "]", "f:1: more than 20000 values"),
         ('a: "\\ud800"', "f:1: an unpaired surrogate is not a valid character"),
         ("a: " + "x" * LARGEST, "f: larger than 256 KiB"),
     ],

@@ -9,6 +9,7 @@ from provisioner.core.protocol.messages import Stop
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.machines.listings import ASK_AGAIN
 from provisioner.core.run.plan import Plan, Senses
+from provisioner.core.run.progress import orders
 from provisioner.core.run.records import (
     Event,
     KnownMachine,
@@ -174,7 +175,9 @@ def test_terminations_are_those_wanted_and_not_requested_lately() -> None:
 def test_orders_go_to_nodes_at_work_when_they_change() -> None:
     stopped = at_work(stop=STOP)
     assert Plan(live(runs=[at_work()], nodes=[node()], machines=[machine()]), NOW).orders == []
-    assert Plan(live(runs=[stopped], nodes=[node()], machines=[machine()]), NOW).orders == [(stopped, node())]
+    assert Plan(live(runs=[stopped], nodes=[node()], machines=[machine()]), NOW).orders == [
+        (stopped, node(), orders(stopped))
+    ]
     over = node(verdict=OVER)
     assert Plan(live(runs=[stopped], nodes=[over], machines=[machine()]), NOW).orders == []
 

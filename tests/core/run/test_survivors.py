@@ -325,7 +325,7 @@ def test_kept_machine_that_never_reports_again_does_not_count_against_its_templa
 def test_orders_name_the_attempt_because_a_reused_mailbox_has_older_ones() -> None:
     working = replace(gang(start_order=2), attempt=2)
     assert (orders(working).start, orders(working).attempt) == (2, 2)
-    assert orders_digest(gang(start_order=0)) == "", "without an order there is no message"
+    assert orders_digest(orders(gang(start_order=0))) == "", "without an order there is no message"
 
 
 def test_attempt_on_known_machines_is_adopted_after_a_restore() -> None:

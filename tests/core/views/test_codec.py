@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.core.errors import Invalid
-from provisioner.core.views import ami, job, log, overview, receipt, run, token
+from provisioner.core.views import ami, commands, job, log, overview, receipt, run, token
 from provisioner.core.views.codec import Moment, from_json, iso, to_json
 from tests.support.any_message import values
 
 VIEWS = (
-    ami.Ami, job.Job, job.Jobs, job.Schedule, job.Schedules, job.Started, log.Log, log.Page, overview.Server,
+    ami.Ami, commands.Command, commands.CommandPage,
+    job.Job, job.Jobs, job.Schedule, job.Schedules, job.Started, log.Log, log.Page, overview.Server,
     overview.Top, receipt.Receipt, run.Run, run.Runs, run.Status, token.Audits, token.NewToken, token.Tokens,
 )  # fmt: skip
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.codec import decode
 from provisioner.core.protocol.messages import Report, Result, StreamEnd
-from provisioner.core.protocol.words import STREAMS, Step
+from provisioner.core.protocol.words import RECORDS, STREAMS, Step
 from provisioner.core.run.records import Node
 
 T = TypeVar("T")
@@ -43,10 +43,12 @@ CLOCK_SKEW = 3600.0
 LONGEST_LIFE = 450 * 86400.0
 #: Maximum number of characters of a text, of characters of the name of an agent process, and of members of a list.
 TEXT_MOST, NAME_MOST, LIST_MOST = 4000, 64, 16
+#: Maximum number of commands of a list that run at once on a machine.
+RUNNING_MOST = 256
 #: The largest exit status (wait(2)); 128 + s if signal s ended the process.
 EXIT_CODE_MOST = 255
 
-_KEYS = frozenset((*STREAMS, *(step.value for step in Step)))
+_KEYS = frozenset((*STREAMS, RECORDS, *(step.value for step in Step)))
 _HOST_KEY = re.compile(r"[a-z0-9@.-]{1,64} [A-Za-z0-9+/=]{1,3900}")
 _STREAMS, _STREAMS_END = b', "streams": {', b'"}}'
 #: In a result's field `streams`: either the name of a stream, or the length and checksum after its list of chunks.
@@ -133,6 +135,8 @@ def _clamped(message: T, within: Period) -> T:
             return within.nearest(value)
         if isinstance(value, Mapping):
             return {key: walk(item) for key, item in value.items()}
+        if isinstance(value, tuple):
+            return tuple(walk(item) for item in value)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return replace(value, **{each.name: walk(getattr(value, each.name)) for each in dataclasses.fields(value)})
         return value
@@ -163,7 +167,8 @@ def _walk(value: Any, name: str) -> Any:
             return ()
         if name == "host_keys":
             return tuple(key for key in value[:LIST_MOST] if _HOST_KEY.fullmatch(key))
-        return tuple(_walk(item, name) for item in value[:LIST_MOST])
+        most = RUNNING_MOST if name == "running" else LIST_MOST
+        return tuple(_walk(item, name) for item in value[:most])
     return replace(
         value, **{each.name: _walk(getattr(value, each.name), each.name) for each in dataclasses.fields(value)}
     )

@@ -13,6 +13,7 @@ from provisioner.core.run.records import Assignment, Event, KnownMachine, Node, 
 from provisioner.core.run.states import State
 from provisioner.core.views import from_records
 from provisioner.core.views.codec import moment
+from provisioner.core.views.commands import Command, CommandState
 from provisioner.core.views.job import Job, Schedule
 from provisioner.core.views.log import Log, piece
 from provisioner.core.views.overview import Live, Server, Top
@@ -100,6 +101,22 @@ def server() -> Server:
 
 def log() -> Log:
     return piece(1, "output", 0, b"epoch 1\n")
+
+
+def command() -> Command:
+    return Command(
+        index=0,
+        state=CommandState.SUCCEEDED,
+        generation=1,
+        exit_code=0,
+        why=None,
+        began_at=moment(AT + 20),
+        seconds=1.5,
+        attempt=1,
+        rank=0,
+        output_bytes=8,
+        text="python infer.py --shard 0",
+    )
 
 
 def token() -> Token:

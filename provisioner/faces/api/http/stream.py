@@ -16,7 +16,6 @@ from starlette.types import Receive, Scope, Send
 
 from provisioner.core.access.pace import Pace
 from provisioner.core.errors import ProvisionError, Retryable, TooMany, Transient
-from provisioner.core.views import from_records
 from provisioner.core.views.codec import to_json
 from provisioner.faces.api.http.reading import Readers
 from provisioner.ports.control.logs import LogQuery, view_of
@@ -195,7 +194,7 @@ class Following(Response):
                     yield event("log", to_json(view_of(piece)), place)
                     heard_at = clock()
                 if look.over:
-                    yield event("end", to_json(from_records.run(look.run)), look.cursor)
+                    yield event("end", to_json(look.run), look.cursor)
                     return
                 if look.pieces:
                     continue

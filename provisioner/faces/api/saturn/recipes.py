@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.words import Outcome
+from provisioner.core.recipe.lists import as_text
 from provisioner.core.recipe.recipe import Spec
 from provisioner.core.run.states import State
 from provisioner.core.views.job import Job
@@ -58,6 +59,7 @@ def recipe(job: Job, status: str = "", *, as_template: bool = False) -> Recipe:
     # Saturn's client needs a text as the owner, and prints a start script of null as `None`.
     spec = {name: value for name, value in told["spec"].items() if value is not None}
     spec |= {"schedule": job.schedule, "start_script": spec.get("start_script", "")}
+    spec["command"] = as_text(spec["command"])
     spec.pop("owner", None)
     made = Recipe(schema_version=told["schema_version"], type=told["type"], spec=spec)
     if not as_template:

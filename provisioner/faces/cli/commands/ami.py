@@ -6,8 +6,8 @@ import typer
 
 from provisioner.core.views.codec import to_json
 from provisioner.faces.cli import exits, session
+from provisioner.faces.cli.interrupts import interruptible
 from provisioner.faces.cli.terminal import screen, streams
-from provisioner.faces.cli.terminal.interrupts import interruptible
 from provisioner.faces.cli.terminal.progress import Progress
 
 app = typer.Typer(

@@ -10,8 +10,8 @@ import typer
 from provisioner.core.errors import Invalid
 from provisioner.faces.cli import exits, session
 from provisioner.faces.cli.commands.runs import RunName
+from provisioner.faces.cli.interrupts import interruptible
 from provisioner.faces.cli.terminal import screen, streams
-from provisioner.faces.cli.terminal.interrupts import interruptible
 from provisioner.ports.connection import Connection
 
 Host = Annotated[bool, typer.Option("--host", help="Connect to the machine as root, not to the container.")]

@@ -19,8 +19,8 @@ import typer
 from provisioner.core.views.codec import to_json
 from provisioner.core.views.log import data_view
 from provisioner.faces.cli import background, exits, session
+from provisioner.faces.cli.interrupts import ASKING, interruptible
 from provisioner.faces.cli.terminal import log, outcomes, screen, streams
-from provisioner.faces.cli.terminal.interrupts import ASKING, interruptible
 from provisioner.faces.cli.terminal.waiting import wait_for
 from provisioner.ports.control.control import Control
 

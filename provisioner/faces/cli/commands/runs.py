@@ -45,7 +45,8 @@ def start(
     job: JobName,
     env: session.Env = None,
     command: Annotated[
-        str | None, typer.Option(metavar="LINE", help="Command for this run, in place of the recipe's.")
+        str | None,
+        typer.Option(metavar="LINE", help="Command for this run, in place of the recipe's; a JSON array is a list."),
     ] = None,
     scale: Annotated[
         int | None,
@@ -203,6 +204,9 @@ def logs(
     tail: Annotated[
         int | None, typer.Option("--tail", "-n", min=0, metavar="N", help="Only the last N lines of each stream.")
     ] = None,
+    command: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Only the output of command N of a list.")
+    ] = None,
     direct: Annotated[
         bool, typer.Option("--direct", help="With --follow: from the machine over SSH, before the bucket has it.")
     ] = False,
@@ -220,6 +224,22 @@ def logs(
         raise typer.BadParameter("requires --follow", param_hint="--direct")
     if raw and as_json:
         raise typer.BadParameter("cannot be combined with --json, which has every byte", param_hint="--raw")
+    if command is not None:
+        for name, given in (
+            ("--follow", follow),
+            ("--stream", stream),
+            ("--attempt", attempt),
+            ("--rank", rank is not None),
+            ("--tail", tail is not None),
+            ("--json", as_json),
+        ):
+            if given:
+                raise typer.BadParameter("cannot be combined with --command", param_hint=name)
+        service = session.control(context)
+        id = session.run_id(service, run)
+        session.catch_up(service)
+        log.show_command(service, id, command, raw=raw)
+        return
     streams = tuple(dict.fromkeys(stream or SHOWN))
     for name in streams:
         if name not in STREAMS:

@@ -16,7 +16,7 @@ from provisioner.core.plain import plain
 from provisioner.core.run.states import State
 from provisioner.core.views.overview import Live, Top
 from provisioner.faces.cli import session
-from provisioner.faces.cli.terminal import screen, streams
+from provisioner.faces.cli.terminal import lists, screen, streams
 from provisioner.ports.control.control import Control
 
 #: Seconds between two updates of the table.
@@ -242,6 +242,8 @@ def _state(each: Live, now: float) -> str:
         return f"{run.state}{screen.preparing(each.step)}"
     if run.state is State.QUEUED and run.waiting:
         return f"queued: {run.waiting.cause}"
+    if run.state is State.RUNNING and run.commands:
+        return lists.cell(run.commands)
     return str(run.state)
 
 

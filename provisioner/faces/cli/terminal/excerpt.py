@@ -17,9 +17,15 @@ LINES = 10
 def excerpt(service: Control, run: Run) -> Iterator[str]:
     """Yield the last lines of a failed run's log and the command that prints the whole log; nothing for other outcomes.
 
+    For a list of which commands failed, yield how to find these commands and their outputs.
+
     If the log cannot be read, a line says so and nothing is raised, because the run's outcome is more important.
     """
     if run.outcome is not Outcome.FAILED:
+        return
+    if run.commands and run.commands.failed + run.commands.lost:
+        yield f"the commands that failed: provision commands {run.id[:12]} --failed"
+        yield f"the output of one of them: provision logs {run.id[:12]} --command INDEX"
         return
     try:
         pieces = list(service.logs.read(run.id, LogQuery(STREAMS, run.attempt, LINES, _failed_rank(service, run))))

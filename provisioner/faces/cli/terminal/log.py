@@ -117,6 +117,16 @@ def show(
         streams.say(f"{names} is empty; the run is {screen.phase(found, service.operator.now())}")
 
 
+def show_command(service: Control, run: str, index: int, *, raw: bool = False) -> None:
+    """Print the output of one command of a list."""
+    printer = Printer(sys.stdout, raw=raw)
+    try:
+        for data in service.commands.output(run, index):
+            printer.put(LogPiece(1, "output", 0, data))
+    finally:
+        printer.end()
+
+
 def follow(
     service: Control,
     run: str,

@@ -10,11 +10,12 @@ from provisioner.core.protocol.words import Step
 from provisioner.core.run.states import State
 from provisioner.core.views.ami import Ami
 from provisioner.core.views.codec import to_json
+from provisioner.core.views.commands import Command
 from provisioner.core.views.job import Job, Schedule
 from provisioner.core.views.receipt import Bill, Phase, Price, Receipt
 from provisioner.core.views.run import Run
 from provisioner.core.views.token import Audit, Token
-from provisioner.faces.cli.terminal import streams
+from provisioner.faces.cli.terminal import lists, streams
 
 
 def put_view(view: Any) -> None:
@@ -57,12 +58,17 @@ def duration(seconds: float) -> str:
 
 
 def phase(run: Run, now: float | None) -> str:
-    """Return a line about the run's state; for a queued run also why it waits and, with `now`, the next try."""
+    """Return a line about the run's state; for a queued run also why it waits.
+
+    With `now`, it has also what changes all the time: the time to the next try, and the progress of a list.
+    """
     if run.outcome is not None:
         return f"{run.state}: {run.outcome}, {run.reason}"
     text = f"{run.state}, attempt {run.attempt}" if run.attempt > 1 else str(run.state)
     if run.stop:
         return f"{text}, {run.stop.reason}"
+    if run.state is State.RUNNING and run.commands and now is not None:
+        return f"{text}, {lists.brief(run.commands)}"
     if run.state is State.QUEUED and run.waiting:
         text += f", {run.waiting.cause}: {run.waiting.text}"
         if now is not None:
@@ -103,6 +109,28 @@ def _reason(run: Run, now: float) -> str:
     if run.outcome is not None:
         return run.reason or ""
     return phase(run, now).removeprefix(str(run.state)).lstrip(", ")
+
+
+def commands(items: Sequence[Command]) -> None:
+    """Print the commands of a list."""
+    streams.table(
+        ("INDEX", "STATE", "CODE", "TOOK", "RANK", "COMMAND"),
+        [
+            (
+                str(each.index),
+                str(each.state),
+                " ".join(filter(None, ("-" if each.exit_code is None else str(each.exit_code), each.why))),
+                "-" if each.seconds is None else _took(each.seconds),
+                "-" if each.rank is None else str(each.rank),
+                each.text,
+            )
+            for each in items
+        ],
+    )
+
+
+def _took(seconds: float) -> str:
+    return f"{seconds:.1f}s" if seconds < 9.95 else short(seconds)
 
 
 def short(seconds: float) -> str:

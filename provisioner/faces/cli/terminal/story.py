@@ -13,7 +13,7 @@ from provisioner.core.plain import plain
 from provisioner.core.run.states import State
 from provisioner.core.views.receipt import Phase, Receipt
 from provisioner.core.views.run import Attempt, Event, Machine, Run, Status, Tried
-from provisioner.faces.cli.terminal import ranks
+from provisioner.faces.cli.terminal import lists, ranks
 from provisioner.faces.cli.terminal.screen import ago, clock, date, dollars, duration, size
 
 #: Columns of the label before a fact; and of the times before an event's text (local, and since the trigger).
@@ -65,6 +65,7 @@ def _facts(item: Status, bill: Receipt, now: float) -> Iterator[tuple[str, str]]
     if run.done_at is None:
         ready = ranks.preparing(item.attempts, run.attempt) if run.scale > 1 and run.state is State.PREPARING else ""
         yield "now", _now(run, bill.phases, now) + ready
+    yield from _commands(run, now)
     if run.ended_at is None:
         yield from _waiting(item, now)
         if run.stop:
@@ -88,6 +89,17 @@ def _now(run: Run, phases: Sequence[Phase], now: float) -> str:
     lasts = duration(now - open[-1].began)
     name = open[-1].name
     return f"{text} for {lasts}" if name == run.state else f"{text}: {name} for {lasts}"
+
+
+def _commands(run: Run, now: float) -> Iterator[tuple[str, str]]:
+    """Yield how far a list is. The reason of a list that was worked through has its numbers already."""
+    found = run.commands
+    if found is None:
+        return
+    if run.ended_at is None:
+        yield "commands", lists.progress(found, now)
+    elif found.succeeded + found.failed + found.lost < found.total:
+        yield "commands", lists.final(found)
 
 
 def _waiting(item: Status, now: float) -> Iterator[tuple[str, str]]:

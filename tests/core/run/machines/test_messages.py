@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.codec import decode, encode
-from provisioner.core.protocol.messages import Chunk, Notice, Report, Result, Span, StreamEnd
+from provisioner.core.protocol.messages import Chunk, ListReport, Notice, Report, Result, Running, Span, StreamEnd
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.machines import messages
 from provisioner.core.run.machines.messages import (
     CLOCK_SKEW,
     REPORT_MOST,
     RESULT_HEAD,
+    RUNNING_MOST,
     decode_report,
     decode_result,
     in_time,
@@ -211,3 +212,18 @@ def test_a_stored_node_of_honest_messages_stays_as_it_is() -> None:
     """Reading does not change such a node."""
     honest = node(report=report(Step.COMMAND), reported_at=NOW, result=result(Outcome.SUCCEEDED, 0))
     assert in_time(honest) is honest
+
+
+def test_the_running_commands_of_a_list_are_bounded() -> None:
+    """Their times are moved into the machine's life, and no more are kept than a machine can run."""
+    running = tuple(Running(slot, slot, 1, 0.0) for slot in range(RUNNING_MOST + 1))
+    told = report(Step.COMMAND, commands=ListReport(batches=3, running=running, ended=2, failed=1, waiting=9))
+    found = decode_report(encode(told), 1, WITHIN).commands
+    assert found
+    assert found.running == tuple(Running(slot, slot, 1, FIRST) for slot in range(RUNNING_MOST))
+    assert replace(found, running=()) == ListReport(batches=3, ended=2, failed=1, waiting=9)
+
+
+def test_a_negative_number_in_a_report_on_a_list_is_invalid() -> None:
+    with pytest.raises(Invalid):
+        decode_report(encode(report(Step.COMMAND, commands=ListReport(ended=-1))), 1, WITHIN)

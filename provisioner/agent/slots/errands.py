@@ -1,0 +1,97 @@
+"""Read the batches of a list, and ask for spot notices, in a thread of its own: these requests may take seconds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+from provisioner.agent.machine import kernel
+from provisioner.agent.machine.shutdown import shutting_down
+from provisioner.agent.node import Node
+from provisioner.agent.slots.held import HeldFailures
+from provisioner.agent.slots.queue import Queue
+from provisioner.core.errors import Invalid
+
+#: Seconds between two turns of the thread.
+TURN = 0.2
+
+#: Seconds between two requests for a notice while failures wait for the answer.
+CONFIRM = 1.0
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A request that found neither a notice nor a shutdown: when it began, and whether the kernel had killed since."""
+
+    at: float = 0.0
+    out_of_memory: bool = False
+
+
+class Errands(threading.Thread):
+    def __init__(self, node: Node, queue: Queue, held: HeldFailures) -> None:
+        super().__init__(name="batches", daemon=True)
+        self._node = node
+        self._queue = queue
+        self._held = held
+        #: The highest number of batches in the orders, and whether they have said that no batch follows.
+        self._batches, self._last = queue.read, False
+        self._kills = 0
+        #: The last request for a notice.
+        self.checked = Checked()
+        #: Why the list cannot go on; empty if it can.
+        self.trouble = ""
+        #: Set to end the thread.
+        self.over = threading.Event()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every batch of this machine was read."""
+        return self._last and self._queue.read >= self._batches
+
+    def run(self) -> None:
+        confirm, self._kills = 0.0, self._killed()
+        while not self.over.wait(TURN):
+            try:
+                self._fetch()
+                if self._held and time.monotonic() >= confirm:
+                    confirm = time.monotonic() + CONFIRM
+                    self.confirm()
+            except Exception as error:  # noqa: BLE001 - without this thread the list would never go on
+                self._node.say(f"the reader of batches failed, and goes on: {error!r}")
+
+    def _fetch(self) -> None:
+        orders = self._node.orders.commands
+        if orders is not None:
+            self._batches = max(self._batches, orders.batches)
+            self._last = self._last or orders.last
+        while self._queue.read < self._batches and not self.trouble:
+            number = self._queue.read + 1
+            data = self._node.mailbox.batch(number)
+            if data is None:
+                return
+            try:
+                self._queue.add(number, data)
+            except Invalid as error:
+                self.trouble = f"batch {number} cannot be read: {error}"
+
+    def confirm(self) -> None:
+        """Ask whether the machine is being taken back; if it is not, the failures before this request count."""
+        node, at = self._node, time.time()
+        try:
+            if node.look_for_notice() is not None:
+                return
+        except OSError:
+            return
+        # A shutdown by the fuse is not an interruption.
+        if at < node.machine.launch_time + node.order.lifetime and shutting_down():
+            return
+        found = False
+        if self._held.killed:
+            kills = self._killed()
+            found, self._kills = kills > self._kills, kills
+        self.checked = Checked(at, found)
+
+    def _killed(self) -> int:
+        """Return how many processes the kernel has killed because no memory was left."""
+        return len(kernel.killed(kernel.messages(self._node.kernel_mark or "")))

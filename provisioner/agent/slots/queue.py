@@ -1,0 +1,95 @@
+"""The commands that were assigned to this machine and have not begun, in the order in which they begin."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from provisioner.agent.machine import files
+from provisioner.core.errors import Invalid
+from provisioner.core.protocol.batches import BatchHead, decode_batch
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """One command: its place in a batch, its index in the list, the generation of its assignment, and its text."""
+
+    batch: int
+    position: int
+    index: int
+    generation: int
+    text: bytes
+
+
+class Queue:
+    """Batches, each in a file until all of its commands have begun. One thread adds batches, another takes commands."""
+
+    def __init__(self, folder: Path, run: str, attempt: int, rank: int, begun: tuple[int, int] = (0, 0)) -> None:
+        """`begun` is the place, batch and position, of the last command that has begun under an earlier agent process.
+
+        `folder` has the batches that this process has read.
+        """
+        files.own(folder)
+        self._folder = folder
+        self._node = (run, attempt, rank)
+        numbers = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+        #: Number of the last batch that was read.
+        self.read = max([*numbers, begun[0]])
+        #: The batches that no command was taken from, with the number of their commands.
+        self._ahead: deque[tuple[int, int]] = deque()
+        self._open: deque[Assigned] = deque()
+        for number in numbers:
+            commands = deque(each for each in self._commands(number) if (number, each.position) > begun)
+            if not commands:
+                self._path(number).unlink()
+            elif number == begun[0]:
+                self._open = commands
+            else:
+                self._ahead.append((number, len(commands)))
+
+    @property
+    def waiting(self) -> int:
+        """The number of commands that have not begun."""
+        return len(self._open) + sum(count for _, count in list(self._ahead))
+
+    def add(self, number: int, data: bytes) -> None:
+        """Store a batch. Raises Invalid if it is not this node's batch with that number, and OSError."""
+        head, texts = decode_batch(data)
+        found = (head.run, head.attempt, head.rank, head.number)
+        if found != (*self._node, number):
+            raise Invalid(f"a batch of {found} instead of {(*self._node, number)}")
+        files.replace(self._path(number), data)
+        self._ahead.append((number, len(texts)))
+        self.read = number
+
+    def take(self) -> Assigned | None:
+        """Remove and return the next command, or None. It may begin once its place is stored."""
+        while not self._open:
+            if not self._ahead:
+                return None
+            number, _ = self._ahead[0]
+            self._open.extend(self._commands(number))
+            self._ahead.popleft()
+        return self._open.popleft()
+
+    def drop(self, before: int) -> None:
+        """Delete the files of batches with smaller numbers, all of whose commands have begun."""
+        for path in self._folder.iterdir():
+            if path.name.isdigit() and int(path.name) < before:
+                path.unlink()
+
+    def _commands(self, number: int) -> Iterator[Assigned]:
+        head, texts = decode_batch(self._path(number).read_bytes())
+        for position, ((index, generation), text) in enumerate(zip(_spread(head), texts, strict=True)):
+            yield Assigned(number, position, index, generation, text)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:06d}"
+
+
+def _spread(head: BatchHead) -> Iterator[tuple[int, int]]:
+    for first, count, generation in head.ranges:
+        for index in range(first, first + count):
+            yield index, generation

@@ -1,0 +1,136 @@
+"""The command of a recipe: one shell line, or a list of them that each run once; and the options of such a list."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer, ValidationInfo
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import with_info_wrap_validator_function
+
+from provisioner.core.recipe import fields, kinds
+from provisioner.core.recipe.kinds import SCALAR, Kind, Part, is_stored, later
+from provisioner.core.recipe.parts import Retry
+from provisioner.core.recipe.yaml import Path
+
+#: Maximum number of commands in a recipe.
+MOST_COMMANDS = 10_000
+#: Maximum number of commands that run at once on a machine.
+MOST_SLOTS = 256
+
+_LINE_SCHEMA = {"type": SCALAR, "minLength": 1}
+
+
+def _item(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("write a shell line")
+    return fields.shell_line(value)
+
+
+_Lines = tuple[Annotated[str, Kind(_item, _LINE_SCHEMA, first=True)], ...]
+
+
+@dataclass(frozen=True)
+class _LineOrLines:
+    """Checks a shell line or a list of shell lines. A problem of an item has the item's index in its path."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def checked(value: Any, lines: Callable[[Any], Any], info: ValidationInfo) -> Any:
+            value = _unpacked(value)
+            if isinstance(value, str):
+                return fields.shell_line(value, stored=is_stored(info))
+            if not isinstance(value, list | tuple):
+                raise ValueError("write a shell line, or a list of shell lines")
+            if not value:
+                raise ValueError("write at least one shell line")
+            if len(value) > MOST_COMMANDS:
+                raise ValueError(f"a recipe has at most {MOST_COMMANDS:,} commands; write several jobs")
+            return lines(value)
+
+        return with_info_wrap_validator_function(checked, handler.generate_schema(_Lines))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        several = {"type": "array", "items": _LINE_SCHEMA, "minItems": 1, "maxItems": MOST_COMMANDS}
+        return {"anyOf": [_LINE_SCHEMA, several]}
+
+
+#: A shell line, or a list of them. Text that is a JSON array is a list too, because Saturn's API has only text.
+Command = Annotated[
+    str | tuple[str, ...],
+    _LineOrLines(),
+    PlainSerializer(lambda value: value if isinstance(value, str) else list(value), return_type=str | list[str]),
+]
+
+#: The number of commands of a list that run at once on a machine.
+Slots = Annotated[
+    int,
+    kinds.between(1, MOST_SLOTS, "the number of commands that run at once on a machine"),
+    kinds.or_nothing(1),
+]
+
+
+class ListOptions(Part):
+    """Options of runs with a list of commands."""
+
+    #: For each command, from its begin; `limits.runtime` is for the whole list, from the begin of its first command.
+    limit: fields.DurationOrNever = None
+
+    retries: Annotated[None, later("repeating commands; leave it out")] = None
+    retry_on: Annotated[None, later("choosing exit codes to repeat; leave it out", [])] = None
+    max_failures: Annotated[None, later("ending a list early; leave it out", "never")] = None
+    on_max: Annotated[None, later("ending a list early; leave it out", "finish")] = None
+    restart_lost: Annotated[None, later("leaving lost commands; leave it out", True, "true")] = None
+
+
+def unsupported(scale: int, retry: Retry) -> Iterator[tuple[Path, str]]:
+    """Yield the fields that this version does not support for a list of commands, as (path, message)."""
+    if scale > 1:
+        reason = "a list of commands on several machines; write 1, and more nprocs"
+        yield ("spec", "scale"), f"not in this version: {reason}"
+    for name, reason in (
+        ("on", "choosing which commands of a list to repeat"),
+        ("requeue_on", "commands of a list that run again"),
+        ("rerun", "leaving lost commands of a list"),
+    ):
+        if getattr(retry, name) != getattr(Retry(), name):
+            yield ("spec", "retry", name), f"not in this version: {reason}; leave it out"
+
+
+def unused(slots: int, options: ListOptions) -> Iterator[tuple[Path, str]]:
+    """Yield the fields that a single command cannot use, as (path, message)."""
+    for name, value, default in (("nprocs", slots, 1), ("list", options, ListOptions())):
+        if value != default:
+            yield ("spec", name), f"{name} is for a list of commands; write command as a list, or leave {name} out"
+
+
+def is_list(command: str) -> bool:
+    """Return whether the text of a command is a list: a JSON array."""
+    return _array(command) is not None
+
+
+def as_text(command: "str | list[str]") -> str:
+    """Return the command as Saturn's API has it: a list as the text of a JSON array."""
+    return command if isinstance(command, str) else json.dumps(command, ensure_ascii=False)
+
+
+def _unpacked(value: Any) -> Any:
+    """Return the items of a text that is a JSON array, and any other value as it is."""
+    array = _array(value) if isinstance(value, str) else None
+    if array is None:
+        return value
+    for index, item in enumerate(array):
+        if not isinstance(item, str):
+            raise ValueError(f"the JSON array has something else than text at {index}; write a list of shell lines")
+    return array
+
+
+def _array(text: str) -> list[Any] | None:
+    """Return the items of a JSON array; None for another text, such as the shell's command `[`."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, list) else None

@@ -1,0 +1,121 @@
+"""Advance the run of a list: its state, its outcome, and the orders for its machines.
+
+A list run ends when its commands have ended. The loss of a machine only costs time: its commands wait for the machine
+of the next attempt.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from provisioner.core.commands.records import Batch, CommandList, Worker
+from provisioner.core.protocol.messages import ListOrders, Orders, Stop, limit_of
+from provisioner.core.protocol.words import Outcome, Step
+from provisioner.core.recipe.parts import Limits, Retry
+from provisioner.core.recipe.recipe import Recipe
+from provisioner.core.run import progress, verdicts
+from provisioner.core.run.progress import Advance
+from provisioner.core.run.ranks import has_started, stop_of
+from provisioner.core.run.records import Assignment, Run, Verdict
+from provisioner.core.run.states import State, transition
+
+
+def advance(
+    run: Run,
+    commands: CommandList,
+    workers: Mapping[str, Worker],
+    held: Sequence[Assignment],
+    recipe: Recipe | None,
+    now: float,
+    reports_unreadable_at: float = 0.0,
+) -> Advance:
+    """Move a list run as far as the records allow, as `progress.advance` does for others.
+
+    `workers` are by node id. An attempt is over only after the records of its machine were read and
+    its other commands taken back: they may show that the whole list has ended.
+    """
+    current = [each for each in held if each.node.attempt == run.attempt]
+    if run.state not in (State.BOOTING, State.PREPARING, State.RUNNING) or not current:
+        return progress.advance(run, held, recipe, now, reports_unreadable_at)
+    limits, retries, retry = (
+        (recipe.spec.bounds, recipe.spec.retries, recipe.spec.retry) if recipe else (Limits(), 0, Retry())
+    )
+    ranks = progress.ends_of(run, current, recipe, now, reports_unreadable_at)
+    run = progress.progressed(ranks)
+    over = verdict(commands, now)
+    # After a stop, commands that it has ended are no failures: the end of the machine then decides the outcome.
+    if over and not (stop_of(run) and commands.cancelled):
+        ended = replace(run, verdict=over, ended_at=progress.following(run, now))
+        if ranks.open and not stop_of(run):
+            ended = replace(ended, ranks_stop=Stop(Outcome.SUCCEEDED, "all commands have ended", now))
+        return Advance(replace(ended, state=transition(run.state, State.STOPPING)), ranks.settled, ranks.seek)
+    began = first_begin(held)
+    if not stop_of(run) and began is not None and now >= began + limits.runtime:
+        reason = f"the list took longer than {limit_of('runtime', limits.runtime)}"
+        run = replace(run, ranks_stop=Stop(Outcome.TIMED_OUT, reason, now))
+    if ranks.open or not all(_settled(run, each, workers) for each in current):
+        return Advance(run, ranks.settled, ranks.seek)
+    found = _of_attempt(run, ranks.verdict())
+    started = any(has_started(each.node) for each in current)
+    run = verdicts.follow(run, found, retries, started, progress.following(run, now), retry)
+    return Advance(replace(run, state=transition(run.state, State.STOPPING)), ranks.settled)
+
+
+def _settled(run: Run, each: Assignment, workers: Mapping[str, Worker]) -> bool:
+    """Return whether the node's part of the list is certain. A stop does not wait for a machine that is lost."""
+    worker = workers.get(each.node.id)
+    return worker is None or worker.closed_at is not None or bool(stop_of(run) and not each.node.result)
+
+
+def _of_attempt(run: Run, found: Verdict) -> Verdict:
+    """Return the verdict on an attempt whose machine has ended, while the list has open commands."""
+    ended = (Outcome.SUCCEEDED, Outcome.CANCELLED, Outcome.LOST, Outcome.INTERRUPTED)
+    if (stop := stop_of(run)) and found.outcome in ended:
+        return replace(found, outcome=stop.outcome, reason=stop.reason, exit_code=None)
+    if found.outcome in (Outcome.SUCCEEDED, Outcome.CANCELLED):
+        reason = f"the machine ended before the list ({found.reason})"
+        return replace(found, outcome=Outcome.LOST, reason=reason, exit_code=None)
+    return found
+
+
+def first_begin(held: Iterable[Assignment]) -> float | None:
+    """Return when the first command of the run began, by our clock; None if none is known to have begun."""
+    spans = [
+        (span, each.node)
+        for each in held
+        for message in (each.node.report, each.node.result)
+        if message and (span := message.spans.get(Step.COMMAND))
+    ]
+    return min((max(node.bound_at, span.began + node.clock_ahead) for span, node in spans), default=None)
+
+
+def verdict(commands: CommandList, now: float) -> Verdict | None:
+    """Return the verdict on a list without open commands; None if it has some."""
+    if commands.open:
+        return None
+    if commands.succeeded == commands.total:
+        several = "commands" if commands.total > 1 else "command"
+        return Verdict(Outcome.SUCCEEDED, f"{commands.total:,} {several} succeeded", now, 0, Step.COMMAND)
+    counts = (
+        (commands.failed, "failed"),
+        (commands.lost, "lost"),
+        (commands.cancelled, "cancelled"),
+        (commands.not_run, "not run"),
+    )
+    others = ", ".join(f"{count:,} {word}" for count, word in counts if count)
+    reason = f"{commands.succeeded:,} of {commands.total:,} commands succeeded; {others}"
+    return Verdict(Outcome.FAILED, reason, now, 1, Step.COMMAND)
+
+
+def orders(run: Run, commands: CommandList, worker: Worker | None, batches: Iterable[Batch]) -> Orders:
+    """Return the orders for a machine of a list run; `batches` are all open batches of the run.
+
+    The machine is told that no batch follows as soon as it has the last commands: then it ends by itself.
+    """
+    found = Orders(stop_of(run), run.followed_until)
+    if worker is None:
+        return found
+    out = list(batches)
+    missing = [batch.number for batch in out if batch.node == worker.id and batch.put_at is None]
+    number = min(missing) - 1 if missing else worker.batches
+    last = not missing and not commands.remaining and all(batch.node == worker.id for batch in out)
+    return replace(found, commands=ListOrders(number, last)) if number or last else found

@@ -1,0 +1,100 @@
+"""Take commands back from machines that are certainly over, and give every command its final state at the end.
+
+A machine that is over no longer runs a command and writes no more records. Its inbox is listed once more after that, so
+that each record which it wrote is recorded before its other commands wait again.
+"""
+
+from collections.abc import Mapping
+
+from provisioner.core.commands.blocks import GENERATION_MOST, CommandState
+from provisioner.core.commands.records import Worker
+from provisioner.core.protocol.words import Outcome
+from provisioner.core.run.lists.ledger import Ledger
+from provisioner.core.run.lists.receiving import RECORDS_MOST
+from provisioner.core.run.records import Assignment, Node, Run
+from provisioner.core.run.verdicts import may_execute_again
+
+#: Maximum number of blocks that are sealed in one transaction.
+SEAL_MOST = 10
+
+
+def note_listing(ledger: Ledger, held: Assignment, sizes: Mapping[int, int], whole: bool, now: float) -> None:
+    """Note that a listing of the node's inbox showed no record that is still to be recorded, if the node is over.
+
+    `held` was read from the store before the listing: only then the machine wrote nothing after it. `sizes` has the
+    bytes of each chunk of the stream `records` that was found, by its offset. `whole` is False if the listing may lack
+    objects of this inbox. Of a chunk that is too large, nothing is recorded, and nothing of what follows it.
+    """
+    worker = ledger.workers[held.node.id]
+    readable = 0 < sizes.get(worker.records_read, 0) <= RECORDS_MOST
+    if worker.listed_at is None and whole and not readable and may_execute_again(held.node, held.machine):
+        ledger.put(worker, listed_at=now)
+
+
+def may_close(held: Assignment, worker: Worker) -> bool:
+    """Return whether the commands without a record are taken back from the node."""
+    over = may_execute_again(held.node, held.machine) and worker.listed_at is not None
+    return over and worker.closed_at is None
+
+
+def close(ledger: Ledger, held: Assignment, run: Run, now: float) -> None:
+    """Take back the node's commands without a record, if the node is over; they wait for another machine.
+
+    If the run has ended, commands that the machine was running when it was lost get a final state. A command whose last
+    possible generation is lost ends as lost. The ledger needs the blocks of the node's open batches.
+    """
+    worker = ledger.workers[held.node.id]
+    if not may_close(held, worker):
+        return
+    running = _running(held.node) if run.ended_at is not None else frozenset()
+    for batch in ledger.open_batches(worker.id):
+        for first, count, generation in batch.ranges:
+            for index in range(first, first + count):
+                if ledger.blocks.state(index) is not CommandState.OUT:
+                    continue
+                if (index, generation) in running:
+                    ledger.end(index, CommandState.CANCELLED if _ordered(run) else CommandState.LOST)
+                elif generation == GENERATION_MOST:
+                    ledger.end(index, CommandState.LOST)
+                else:
+                    ledger.take_back(index)
+        ledger.put(batch, left=0, closed_at=now)
+    ledger.put(worker, closed_at=now)
+
+
+def _running(node: Node) -> frozenset[tuple[int, int]]:
+    """Return index and generation of the commands that ran at the last report of a machine without a result."""
+    if node.result or not node.report or not node.report.commands:
+        return frozenset()
+    return frozenset((each.index, each.generation) for each in node.report.commands.running)
+
+
+def _ordered(run: Run) -> bool:
+    """Return whether the run was ended by a user's stop or a limit."""
+    return bool(run.stop) or bool(run.verdict and run.verdict.outcome is Outcome.TIMED_OUT)
+
+
+def may_seal(run: Run, ledger: Ledger) -> bool:
+    """Return whether no command can be recorded any more: the run has ended, and all its workers are closed."""
+    closed = all(worker.closed_at is not None for worker in ledger.workers.values())
+    return run.ended_at is not None and ledger.commands.sealed_at is None and closed
+
+
+def seal(ledger: Ledger, run: Run, now: float) -> None:
+    """Give commands that were never begun their final state, if the run is over; at most SEAL_MOST blocks of them.
+
+    The ledger has at most SEAL_MOST blocks with commands that wait, and the block of the list's `next`. Repeat until
+    the list has `sealed_at`.
+    """
+    if not may_seal(run, ledger):
+        return
+    for number in ledger.blocks.numbers:
+        for first, count, _ in list(ledger.blocks.runs_of(number, CommandState.WAITING)):
+            for index in range(first, first + count):
+                ledger.end(index, CommandState.NOT_RUN)
+    commands = ledger.commands
+    after = min(commands.total, (commands.next // commands.block_size + SEAL_MOST) * commands.block_size)
+    for index in range(commands.next, after):
+        ledger.end(index, CommandState.NOT_RUN)
+    if not ledger.commands.open:
+        ledger.seal(now)

@@ -1,0 +1,94 @@
+"""Hand out commands: how many each machine gets, and which.
+
+A machine has commands for the next minutes, so that it goes on working while the control plane is away.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from provisioner.core.commands.blocks import CommandState
+from provisioner.core.commands.records import Batch, CommandList, Worker
+from provisioner.core.protocol.batches import Range
+from provisioner.core.run.lists.ledger import Ledger
+from provisioner.core.run.ranks import stop_of
+from provisioner.core.run.records import Node, Run
+from provisioner.core.run.states import State
+
+#: Seconds of work that a machine has ahead, at most: the control plane may be away for five minutes.
+AHEAD = 330.0
+#: Maximum number of commands of a batch, and of ranges in its head.
+BATCH_MOST, RANGES_MOST = 10_000, 500
+
+
+def wanted(
+    run: Run, commands: CommandList, workers: Iterable[Worker], batches: Iterable[Batch], nodes: Mapping[str, Node]
+) -> dict[str, int]:
+    """Return how many commands each node gets now, by the node's id; `nodes` are those of the run, by id.
+
+    A node has twice as many commands as it runs at once, and AHEAD seconds of work once the lengths of its commands are
+    known. It gets more when half of them have ended.
+    """
+    if stop_of(run) or run.state not in (State.BOOTING, State.PREPARING, State.RUNNING):
+        return {}
+    out, left, found = list(batches), commands.remaining, dict[str, int]()
+    for worker in sorted(workers, key=lambda worker: worker.id):
+        node = nodes.get(worker.id)
+        if node is None or worker.closed_at is not None or not _takes(node):
+            continue
+        has = sum(batch.left for batch in out if batch.node == worker.id)
+        most = max(2 * worker.slots, int(worker.rate * AHEAD))
+        count = min(most - has, left, BATCH_MOST)
+        if count > 0 and has * 2 <= most:
+            found[worker.id] = count
+            left -= count
+    return found
+
+
+def _takes(node: Node) -> bool:
+    """Return whether the node's machine may begin more commands; one that EC2 will interrupt begins none."""
+    ends = node.verdict or node.result or (node.report and (node.report.notice or node.report.finished))
+    return node.work_put_at is not None and not ends
+
+
+def fresh_blocks(commands: CommandList, count: int) -> range:
+    """Return the numbers of the blocks with the next `count` commands that were never handed out."""
+    after = min(commands.total, commands.next + count)
+    return range(commands.next // commands.block_size, -(-after // commands.block_size))
+
+
+def hand_out(ledger: Ledger, want: Mapping[str, int]) -> list[Batch]:
+    """Make a batch for each node, at most of the wanted size; return the batches.
+
+    The ledger has some or all blocks with commands that wait, which are handed out first, and those of `fresh_blocks`.
+    """
+    made = []
+    for id, count in want.items():
+        ranges = _take(ledger, min(count, BATCH_MOST))
+        if not ranges:
+            continue
+        worker = ledger.workers[id]
+        number = worker.batches + 1
+        size = sum(count for _, count, _ in ranges)
+        batch = Batch(f"{id}.{number}", worker.run, id, worker.box, number, ranges, size)
+        ledger.batches[batch.id] = batch
+        ledger.put(worker, batches=number)
+        made.append(batch)
+    return made
+
+
+def _take(ledger: Ledger, count: int) -> tuple[Range, ...]:
+    """Hand out at most `count` commands, and return them."""
+    found: list[Range] = []
+    for number in ledger.blocks.numbers:
+        for first, several, generation in list(ledger.blocks.runs_of(number, CommandState.WAITING)):
+            if not count or len(found) >= RANGES_MOST - 1:
+                break
+            here = min(several, count)
+            for index in range(first, first + here):
+                ledger.hand_out(index)
+            found.append((first, here, generation))
+            count -= here
+    fresh = ledger.commands
+    here = min(count, fresh.total - fresh.next)
+    for index in range(fresh.next, fresh.next + here):
+        ledger.hand_out(index)
+    return (*found, (fresh.next, here, 1)) if here else tuple(found)

@@ -1,0 +1,125 @@
+"""Record the ends of commands from the stream `records` of a machine.
+
+A machine is not trusted: a line counts only if it is about a command that this machine has now. So a line that comes
+twice, or after its command was taken back, changes nothing.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from provisioner.core.commands.blocks import CommandState
+from provisioner.core.commands.records import Batch, CommandList, RecordChunk
+from provisioner.core.protocol.command_lines import LINE_MOST, CommandEnd, read_ends
+from provisioner.core.run.lists.ledger import Ledger
+
+#: Maximum number of bytes of a chunk of the stream: the agent closes a segment that exceeds 1 MiB, and the lines of one
+#: end have at most 0.5 MiB.
+RECORDS_MOST = 2 << 20
+#: After this many lines of a chunk that do not count, its other lines are not read: only a hostile machine writes them.
+WASTE_MOST = 1000
+#: Seconds of a machine's work over which the lengths of its commands are averaged.
+AVERAGED = 60.0
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What `take_records` found in a chunk."""
+
+    #: Number of ends that were recorded, and of ends that no longer or never belonged to the machine.
+    recorded: int = 0
+    dropped: int = 0
+    #: Number of lines that could not be read, and the reason of the first one.
+    unreadable: int = 0
+    why: str = ""
+
+
+def blocks_of(commands: CommandList, batches: Iterable[Batch]) -> set[int]:
+    """Return the numbers of the blocks with commands of these batches."""
+    size = commands.block_size
+    ranges = (each for batch in batches for each in batch.ranges)
+    return {number for first, count, _ in ranges for number in range(first // size, (first + count - 1) // size + 1)}
+
+
+def take_records(ledger: Ledger, node: str, offset: int, data: bytes, now: float) -> Taken:
+    """Record the ends in the chunk of a node's stream that begins at byte `offset`; `node` is the node's id.
+
+    The ledger needs the blocks of the node's open batches (see `blocks_of`). A chunk that is not the next one of the
+    stream changes nothing: if `offset` is less than the worker's `records_read`, it was recorded before.
+    """
+    worker = ledger.workers[node]
+    if offset != worker.records_read or worker.closed_at is not None or not data:
+        return Taken()
+    whole, newline, rest = (worker.rest.encode("latin-1") + data).rpartition(b"\n")
+    taken, places, took, failed, why = Counter[str](), list[int](), 0.0, 0, ""
+    batches = {batch.number: batch for batch in ledger.open_batches(node)}
+    if len(rest) >= LINE_MOST:
+        taken["unreadable"], why, rest = 1, f"a line of more than {LINE_MOST} bytes", b""
+    left: Counter[int] = Counter()
+    for end in read_ends(whole + newline):
+        if taken["unreadable"] + taken["dropped"] > WASTE_MOST:
+            break
+        if isinstance(end, str):
+            taken["unreadable"] += 1
+            why = why or end
+        elif not _belongs(ledger, batches.get(end.batch), end):
+            taken["dropped"] += 1
+        else:
+            state = _state(end)
+            ledger.end(end.index, state)
+            left[end.batch] += 1
+            places.append(end.index)
+            took += end.took
+            failed += state is CommandState.FAILED
+            taken["recorded"] += 1
+    for number, count in left.items():
+        batch = batches[number]
+        over = now if batch.left == count else None
+        ledger.put(batch, left=batch.left - count, closed_at=over)
+    ledger.put(
+        worker,
+        records_read=offset + len(data),
+        rest=rest.decode("latin-1"),
+        ended=worker.ended + len(places),
+        failed=worker.failed + failed,
+        rate=_rate(worker.rate, worker.slots, len(places), took),
+    )
+    chunk = RecordChunk(
+        f"{node}.{offset:015d}",
+        worker.run,
+        worker.attempt,
+        worker.rank,
+        offset,
+        len(data),
+        min(places, default=0),
+        max(places, default=-1),
+        worker.rest,
+    )
+    ledger.chunks.append(chunk)
+    return Taken(**taken, why=why)
+
+
+def _belongs(ledger: Ledger, batch: Batch | None, end: CommandEnd) -> bool:
+    """Return whether the machine has this command now, in this generation."""
+    if batch is None:
+        return False
+    if not any(first <= end.index < first + count for first, count, _ in batch.ranges):
+        return False
+    return ledger.blocks.is_out(end.index, end.generation)
+
+
+def _state(end: CommandEnd) -> CommandState:
+    if end.why == "stop":
+        return CommandState.CANCELLED
+    return CommandState.SUCCEEDED if end.code == 0 and not end.why else CommandState.FAILED
+
+
+def _rate(before: float, slots: int, count: int, took: float) -> float:
+    """Return the commands a second that a machine can run, after `count` more commands took `took` seconds together."""
+    if not count:
+        return before
+    # A command takes at least a millisecond, whatever the machine's clock says.
+    seconds = max(took, count / 1000) / slots
+    rate = count / seconds
+    return rate if not before else before + (rate - before) * (1 - math.exp(-seconds / AVERAGED))

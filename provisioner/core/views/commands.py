@@ -1,0 +1,69 @@
+"""Views of the commands of a list, and of a list's progress."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+from provisioner.core.views.codec import Moment
+
+
+class CommandState(StrEnum):
+    """The state of a command of a list; the last five are final."""
+
+    #: To be handed out: it has not been handed out yet, or its machine was lost.
+    WAITING = "waiting"
+    #: Handed out to a machine, and not begun as far as is known.
+    ASSIGNED = "assigned"
+    #: In the machine's last report it was running.
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+    NOT_RUN = "not_run"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How many commands of a run's list are in which state."""
+
+    total: int
+    open: Annotated[int, "Commands without a final state."]
+    succeeded: int
+    failed: int
+    lost: Annotated[int, "Commands whose machine was lost, and that do not run again."]
+    cancelled: int
+    not_run: Annotated[int, "Commands that never began."]
+    # Only the status of a run and the overview have the fields below.
+    running: Annotated[int | None, "Commands that ran in the machines' last reports; null if not computed."] = None
+    rate: Annotated[float | None, "Commands that end in a second; null if unknown or not computed."] = None
+    eta: Annotated[Moment | None, "When the list will have ended at this rate; null if unknown."] = None
+    slots: Annotated[int | None, "Commands that its live machines run at once; null if not computed."] = None
+    machines: Annotated[int | None, "Number of its live machines; null if not computed."] = None
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of a list."""
+
+    index: Annotated[int, "From 0."]
+    state: CommandState
+    generation: Annotated[int, "Number of times that it was to run from its beginning; 0 before the first."]
+    exit_code: Annotated[int | None, "Null until it has ended, and if it ended without a record."]
+    why: Annotated[str | None, "Why it was ended: `limit`, `oom`, `xid` or `stop`; null if it ended by itself."]
+    began_at: Moment | None
+    seconds: Annotated[float | None, "How long it ran."]
+    attempt: Annotated[int | None, "The attempt of the machine that ran it."]
+    rank: Annotated[int | None, "The rank of the machine that ran it."]
+    output_bytes: Annotated[int | None, "Null until it has ended."]
+    text: Annotated[str, "The command itself; at most its first 4,096 characters in a page."]
+
+
+@dataclass(frozen=True)
+class CommandPage:
+    """A page of a list's commands, in order."""
+
+    commands: tuple[Command, ...]
+    next_key: Annotated[
+        str | None, "Pass it as `cursor` for the next page, which may be empty and not the last; null if there is none."
+    ]

@@ -1,0 +1,242 @@
+"""Read the commands of lists: their states, how they ended, and the output of each.
+
+The store has the state of each command, and the indices that each chunk of records has. A chunk in the archive has exit
+codes and times, and says which bytes of the log are a command's output. So no prefix of the bucket is listed.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from provisioner.core.commands.blocks import Blocks
+from provisioner.core.commands.blocks import CommandState as Stored
+from provisioner.core.commands.records import CommandList, RecordChunk
+from provisioner.core.errors import Conflict, Invalid, NotFound
+from provisioner.core.logs.archive import kept_chunk_key
+from provisioner.core.protocol.command_lines import CommandEnd, read_ends
+from provisioner.core.protocol.keys import chunk_key
+from provisioner.core.protocol.words import RECORDS
+from provisioner.core.run.lists.receiving import RECORDS_MOST
+from provisioner.core.run.records import Node, Run
+from provisioner.core.views.codec import moment
+from provisioner.core.views.commands import Command, CommandPage, CommandState
+from provisioner.ports.bucket import Bucket
+from provisioner.ports.control.lists import ALL, CommandFilter
+from provisioner.ports.pool import Pool
+from provisioner.ports.store import Store
+from provisioner.service.control_loop.lists.texts import commands_of
+from provisioner.service.runs import Runs
+
+#: Maximum number of blocks, and of chunks of records, that a page reads. A page that needs more ends early.
+BLOCKS_MOST, CHUNKS_MOST = 8, 64
+#: Maximum number of characters of a command in a page.
+TEXT_MOST = 4096
+#: Maximum number of bytes of output that are read at once.
+PIECE = 4 << 20
+
+_STATES = {
+    Stored.FRESH: CommandState.WAITING,
+    Stored.WAITING: CommandState.WAITING,
+    Stored.OUT: CommandState.ASSIGNED,
+    Stored.SUCCEEDED: CommandState.SUCCEEDED,
+    Stored.FAILED: CommandState.FAILED,
+    Stored.LOST: CommandState.LOST,
+    Stored.CANCELLED: CommandState.CANCELLED,
+    Stored.NOT_RUN: CommandState.NOT_RUN,
+}
+#: States that only a record of the command's end gives.
+_RECORDED = frozenset({CommandState.SUCCEEDED, CommandState.FAILED, CommandState.CANCELLED})
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A command's place in its list."""
+
+    index: int
+    state: CommandState
+    generation: int
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """The end of a try, and the chunk that has its record."""
+
+    end: CommandEnd
+    chunk: RecordChunk
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A try that runs in the last report of a machine."""
+
+    node: Node
+    generation: int
+    at: float
+
+
+class Commands:
+    """The implementation of provisioner.ports.control.lists.Commands."""
+
+    def __init__(self, store: Store, bucket: Bucket, pool: Pool, runs: Runs) -> None:
+        self._store = store
+        self._bucket = bucket
+        self._pool = pool
+        self._runs = runs
+
+    def page(self, run: str, which: CommandFilter = ALL) -> CommandPage:
+        found, commands = self._list(run)
+        begun = _begun(self._store.nodes(found.id))
+        picked, last = self._picked(commands, begun, which)
+        chunks: dict[str, RecordChunk] = {}
+        for at, place in enumerate(picked):
+            chunks |= {chunk.id: chunk for chunk in self._chunks(found, place)}
+            if len(chunks) > CHUNKS_MOST and at:
+                picked, last = picked[:at], picked[at - 1].index
+                break
+        ended = self._ended(chunks.values(), {place.index for place in picked})
+        texts = commands_of(found)
+        views = tuple(
+            _view(place, _of(place, ended), begun.get(place.index), texts[place.index][:TEXT_MOST]) for place in picked
+        )
+        return CommandPage(views, str(last) if last + 1 < commands.total else None)
+
+    def get(self, run: str, index: int) -> Command:
+        found, place, begun = self._place(run, index)
+        ended = self._ended(self._chunks(found, place), {index})
+        return _view(place, _of(place, ended), begun, commands_of(found)[index])
+
+    def output(self, run: str, index: int) -> Iterator[bytes]:
+        found, place, _ = self._place(run, index)
+        chunks = self._store.record_chunks(found.id, index, index)
+        tries = self._ended(chunks, {index})
+        last = _of(place, tries) or max(tries, key=lambda each: each.end.generation, default=None)
+        if last is None:
+            raise Conflict(f"command {index} is {place.state}: its output can be read after it has ended")
+        return self._bytes(found, index, last)
+
+    def _list(self, run: str) -> tuple[Run, CommandList]:
+        found = self._runs.record(run)
+        commands = self._store.command_list(found.id)
+        if commands is None:
+            raise Invalid(f"run {found.id[:12]} has one command; only runs of a list have numbered commands")
+        return found, commands
+
+    def _place(self, run: str, index: int) -> tuple[Run, _Place, _Begun | None]:
+        found, commands = self._list(run)
+        if not 0 <= index < commands.total:
+            raise NotFound(f"run {found.id[:12]} has no command {index}: its commands are 0 to {commands.total - 1}")
+        begun = _begun(self._store.nodes(found.id))
+        blocks = Blocks(commands, self._store.blocks(found.id, [index // commands.block_size]))
+        return found, _place(blocks, index, begun), begun.get(index)
+
+    def _picked(
+        self, commands: CommandList, begun: Mapping[int, _Begun], which: CommandFilter
+    ) -> tuple[list[_Place], int]:
+        """Return the places of the commands of a page, and the last index that was looked at."""
+        wanted: Sequence[int] = range(which.after + 1, commands.total)
+        if which.states == (CommandState.RUNNING,):
+            wanted = sorted(index for index in begun if which.after < index < commands.total)
+        if not wanted:
+            return [], commands.total - 1
+        size = commands.block_size
+        numbers = range(wanted[0] // size, wanted[0] // size + BLOCKS_MOST)
+        blocks, picked = Blocks(commands, self._store.blocks(commands.id, numbers)), list[_Place]()
+        for index in wanted:
+            if index // size not in numbers:
+                return picked, index - 1
+            place = _place(blocks, index, begun)
+            if not which.states or place.state in which.states:
+                picked.append(place)
+                if len(picked) == which.limit:
+                    return picked, index
+        return picked, commands.total - 1
+
+    def _chunks(self, run: Run, place: _Place) -> Sequence[RecordChunk]:
+        """Return the chunks that may have the record of the command's end."""
+        if place.state not in _RECORDED:
+            return ()
+        return self._store.record_chunks(run.id, place.index, place.index)
+
+    def _ended(self, chunks: Iterable[RecordChunk], wanted: Collection[int]) -> list[_Ended]:
+        """Return the records of these commands that the chunks have; at most CHUNKS_MOST chunks are read."""
+
+        def read(chunk: RecordChunk) -> list[_Ended]:
+            key = kept_chunk_key(chunk.run, chunk.attempt, chunk.rank, RECORDS, chunk.offset)
+            data = chunk.rest.encode("latin-1") + (self._bucket.get(key, length=RECORDS_MOST) or b"")
+            # The end of the last line may be in the next chunk, which then has its beginning in `rest`.
+            lines = read_ends(data[: data.rfind(b"\n") + 1])
+            return [_Ended(each, chunk) for each in lines if isinstance(each, CommandEnd) and each.index in wanted]
+
+        found = list[_Ended]()
+        for each in self._pool.map(read, list(chunks)[-CHUNKS_MOST:]):
+            if isinstance(each, Exception):
+                raise each
+            found += each
+        return found
+
+    def _bytes(self, run: Run, index: int, ended: _Ended) -> Iterator[bytes]:
+        for chunk, skip, length in ended.end.extents:
+            while length > 0:
+                data = self._read(ended.chunk, chunk, skip, min(length, PIECE))
+                if not data:
+                    raise NotFound(f"run {run.id[:12]}: {length} bytes of the output of command {index} are missing")
+                yield data
+                skip, length = skip + len(data), length - len(data)
+
+    def _read(self, ended: RecordChunk, chunk: int, skip: int, length: int) -> bytes:
+        """Return bytes of a chunk of the stream `output`, of the node that wrote the record; empty if they are missing.
+
+        The log may be archived meanwhile: then the second look finds it in the archive.
+        """
+        for _ in range(2):
+            for node in self._store.nodes(ended.run):
+                if (node.attempt, node.rank) == (ended.attempt, ended.rank):
+                    key = chunk_key(node.box, "output", chunk, node.later)
+                    if node.archived_at is not None:
+                        key = kept_chunk_key(node.run, node.attempt, node.rank, "output", chunk)
+                    if data := self._bucket.get(key, start=skip, length=length):
+                        return data
+        return b""
+
+
+def _begun(nodes: Iterable[Node]) -> dict[int, _Begun]:
+    """Return the tries that ran in the last reports of machines that still work, by index."""
+    return {
+        each.index: _Begun(node, each.generation, each.began)
+        for node in nodes
+        if not node.verdict and node.report and node.report.commands
+        for each in node.report.commands.running
+    }
+
+
+def _place(blocks: Blocks, index: int, begun: Mapping[int, _Begun]) -> _Place:
+    state, generation = _STATES[blocks.state(index)], blocks.generation(index)
+    if state is CommandState.ASSIGNED and index in begun and begun[index].generation == generation:
+        state = CommandState.RUNNING
+    return _Place(index, state, generation)
+
+
+def _of(place: _Place, ended: Iterable[_Ended]) -> _Ended | None:
+    """Return the record that gave the command its state, or None."""
+    if place.state not in _RECORDED:
+        return None
+    found = (each for each in ended if (each.end.index, each.end.generation) == (place.index, place.generation))
+    return next(found, None)
+
+
+def _view(place: _Place, ended: _Ended | None, begun: _Begun | None, text: str) -> Command:
+    end = ended.end if ended else None
+    running = begun if place.state is CommandState.RUNNING else None
+    by = ended.chunk if ended else running.node if running else None
+    return Command(
+        index=place.index,
+        state=place.state,
+        generation=place.generation,
+        exit_code=end.code if end else None,
+        why=end.why or None if end else None,
+        began_at=moment(end.began if end else running.at if running else None),
+        seconds=end.took if end else None,
+        attempt=by.attempt if by else None,
+        rank=by.rank if by else None,
+        output_bytes=sum(length for _, _, length in end.extents) if end else None,
+        text=text,
+    )

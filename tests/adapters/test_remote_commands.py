@@ -1,0 +1,60 @@
+"""The commands of lists over HTTP, against a server with prepared answers."""
+
+from collections.abc import Callable
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from provisioner.core.errors import NotFound, Transient
+from provisioner.core.views.commands import CommandPage, CommandState
+from provisioner.ports.control.lists import CommandFilter, every
+from tests.adapters.answering import Against, in_turn, problem, record
+from tests.adapters.stranger import Said
+from tests.support.listed import command
+
+BYTES = "application/octet-stream"
+RUN = "1f" * 16
+
+
+def test_pages_are_read_one_after_the_other(against: Against) -> None:
+    pages = CommandPage((command(0),), "0"), CommandPage((), "9"), CommandPage((command(12),), None)
+    client, server = against(in_turn(*map(record, pages)))
+    which = CommandFilter((CommandState.FAILED, CommandState.LOST), limit=7)
+    assert [each.index for each in every(client.control.commands, RUN, which)] == [0, 12]
+    asked = [parse_qs(urlsplit(each.path).query) for each in server.asked]
+    assert [each.pop("cursor", None) for each in asked] == [None, ["0"], ["9"]]
+    assert asked == [{"limit": ["7"], "state": ["failed", "lost"]}] * 3
+
+
+def test_output_comes_as_it_is(against: Against) -> None:
+    data = bytes(range(256)) * 1000
+    client, server = against(in_turn(Said(data, kind=BYTES)))
+    assert b"".join(client.control.commands.output(RUN, 3)) == data
+    assert server.asked[0].path == f"/api/runs/{RUN}/commands/3/output"
+
+
+@pytest.mark.parametrize("cut", [10, 200_000])
+def test_output_that_breaks_off_is_an_error(against: Against, cut: int) -> None:
+    client, _ = against(in_turn(Said(b"x" * 300_000, kind=BYTES, cut=cut)))
+    with pytest.raises(Transient, match="was lost before the answer was complete"):
+        list(client.control.commands.output(RUN, 3))
+
+
+def test_request_for_an_output_is_repeated_while_the_server_is_away(against: Against) -> None:
+    client, server = against(in_turn(problem(503, "try_again"), Said(b"", cut=0), Said(b"done", kind=BYTES)))
+    assert b"".join(client.control.commands.output(RUN, 3)) == b"done"
+    assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize("call", ["page", "get", "output"])
+def test_name_that_no_run_can_have_is_not_sent(against: Against, call: str) -> None:
+    client, server = against(in_turn(Said()))
+    commands = client.control.commands
+    calls: dict[str, Callable[[], object]] = {
+        "page": lambda: commands.page("../x"),
+        "get": lambda: commands.get("../x", 0),
+        "output": lambda: list(commands.output("../x", 0)),
+    }
+    with pytest.raises(NotFound):
+        calls[call]()
+    assert server.asked == []

@@ -1,0 +1,71 @@
+"""The order of commands on a machine, across the death of an agent process."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner.agent.slots.queue import Queue
+from provisioner.core.errors import Invalid
+from provisioner.core.protocol.batches import BatchHead, encode_batch
+
+RANGES = ((4, 2, 1), (0, 1, 3))
+
+
+def batch(number: int, ranges: tuple[tuple[int, int, int], ...] = RANGES, run: str = "run") -> bytes:
+    texts = b"".join(b"%d\0" % index for first, count, _ in ranges for index in range(first, first + count))
+    return encode_batch(BatchHead(run, 1, 0, number, ranges), texts)
+
+
+def queue(folder: Path, begun: tuple[int, int] = (0, 0)) -> Queue:
+    return Queue(folder, "run", 1, 0, begun)
+
+
+def test_commands_begin_in_the_order_of_their_ranges(tmp_path: Path) -> None:
+    made = queue(tmp_path)
+    made.add(1, batch(1))
+    made.add(2, batch(2, ((9, 1, 1),)))
+    assert (made.read, made.waiting) == (2, 4)
+    taken = [made.take() for _ in range(5)]
+    assert [each and (each.batch, each.position, each.index, each.generation, each.text) for each in taken] == [
+        (1, 0, 4, 1, b"4"),
+        (1, 1, 5, 1, b"5"),
+        (1, 2, 0, 3, b"0"),
+        (2, 0, 9, 1, b"9"),
+        None,
+    ]
+    assert (made.read, made.waiting) == (2, 0)
+
+
+@pytest.mark.parametrize("data", [batch(2), batch(1, run="other"), b"{}\n", batch(1) + b"more"])
+def test_batch_of_another_node_is_refused(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(Invalid):
+        queue(tmp_path).add(1, data)
+    assert queue(tmp_path).read == 0
+
+
+@given(counts=st.lists(st.integers(1, 4), min_size=1, max_size=4), taken=st.integers(0, 16))
+def test_next_process_goes_on_after_the_last_command_that_has_begun(
+    tmp_path_factory: pytest.TempPathFactory, counts: list[int], taken: int
+) -> None:
+    """Each command begins once, whether or not the files of earlier batches were deleted in time."""
+    folder = tmp_path_factory.mktemp("queue")
+    first, index, begun, got = queue(folder), 0, (0, 0), []
+    for number, count in enumerate(counts, 1):
+        first.add(number, batch(number, ((index, count, 1),)))
+        index += count
+    for _ in range(taken):
+        command = first.take()
+        if command is None:
+            break
+        begun = (command.batch, command.position)
+        got.append(command.index)
+        if command.index % 2:
+            first.drop(command.batch)
+    second = queue(folder, begun)
+    assert second.read == len(counts)
+    assert second.waiting == index - len(got)
+    while command := second.take():
+        got.append(command.index)
+    assert got == list(range(index))

@@ -1,0 +1,156 @@
+"""Recipes with a list of commands."""
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+
+from provisioner.core.errors import Invalid
+from provisioner.core.recipe.recipe import Recipe, parse_recipe, with_overrides
+from tests.support.recipes import REQUIRED, SCHEMA, SEED, problem, problems, recipe
+
+LINES = ["echo 0", "false", "echo 2"]
+OPTION = "the shell would read a command that begins with - as an option; begin with the program"
+
+
+@pytest.mark.parametrize("command", [LINES, json.dumps(LINES), f"\n {json.dumps(LINES, indent=2)}\n"])
+def test_command_is_a_list_or_the_text_of_a_json_array(command: Any) -> None:
+    """Saturn's API has only text for a command; `sc split` writes a list there."""
+    spec = recipe(command=command).spec
+    assert (spec.commands, spec.line, spec.together, spec.nprocs) == (tuple(LINES), "", 1, 1)
+    jsonschema.validate({"type": "job", "spec": {**REQUIRED, "command": command}}, SCHEMA)
+
+
+def test_single_command_is_no_list() -> None:
+    """A shell line may begin with the shell's `[`."""
+    for command in ("true", "[ -e a ] && true", "[[ -e a ]]", "[" * 100_000, "[1, 2"):
+        spec = recipe(command=command, scale=3).spec
+        assert (spec.commands, spec.line, spec.together) == ((), command, 3)
+
+
+def test_stored_list_is_read_as_it_was_written() -> None:
+    made = recipe(command=["a\r\nb", "ü"], nprocs=8, list={"limit": "90s"})
+    assert Recipe.load(made.dump()) == made
+    spec = json.loads(made.dump())["spec"]
+    assert (spec["command"], spec["nprocs"], spec["list"]) == (["a\nb", "ü"], 8, {"limit": "90s"})
+    assert recipe(command=LINES).spec.list.limit is None
+    # A recipe of an earlier version has neither field.
+    spec = json.loads(recipe().dump())
+    del spec["spec"]["nprocs"], spec["spec"]["list"]
+    assert Recipe.load(json.dumps(spec)) == recipe(nprocs=None)
+
+
+def test_list_in_a_yaml_document_has_a_line_for_each_problem() -> None:
+    text = SEED.replace("command: python run_inference.py", "command:\n  - echo 0\n  - ' '\n  - [a]\n  - 7\n  - -x")
+    assert problems(text) == [
+        "f:9: spec.command[1]: found ' '; write the shell line to run",
+        "f:10: spec.command[2]: found a list; write a shell line",
+        f"f:12: spec.command[4]: found '-x'; {OPTION}",
+    ]
+
+
+PROBLEMS: list[tuple[dict[str, Any], str]] = [
+    ({"command": []}, "command: found a list; write at least one shell line"),
+    ({"command": "[]"}, "command: found '[]'; write at least one shell line"),
+    ({"command": None}, "command: found nothing; write a shell line, or a list of shell lines"),
+    ({"command": {"a": "b"}}, "command: found a mapping; write a shell line, or a list of shell lines"),
+    ({"command": ["a", None]}, "command[1]: found nothing; write a shell line"),
+    ({"command": ["a", ""]}, "command[1]: found ''; write the shell line to run"),
+    ({"command": ["a", "b\0"]}, "command[1]: found 'b\\x00'; it must not contain a NUL character"),
+    (
+        {"command": '["a", 1]'},
+        """command: found '["a", 1]'; the JSON array has something else than text at 1; write a list of shell lines""",
+    ),
+    (
+        {"command": '["a", "\\ud800"]'},
+        "command[1]: found '\\ud800'; an unpaired surrogate is not a valid character",
+    ),
+    (
+        {"command": ["a"] * 10_001},
+        "command: found a list; a recipe has at most 10,000 commands; write several jobs",
+    ),
+    (
+        {"command": LINES, "nprocs": 257},
+        "nprocs: found '257'; write the number of commands that run at once on a machine, 1 to 256",
+    ),
+    (
+        {"command": LINES, "nprocs": 0},
+        "nprocs: found '0'; write the number of commands that run at once on a machine, 1 to 256",
+    ),
+    ({"nprocs": 4}, "nprocs: nprocs is for a list of commands; write command as a list, or leave nprocs out"),
+    ({"list": {"limit": "1m"}}, "list: list is for a list of commands; write command as a list, or leave list out"),
+    (
+        {"command": LINES, "scale": 2},
+        "scale: not in this version: a list of commands on several machines; write 1, and more nprocs",
+    ),
+    (
+        {"command": LINES, "retry": {"on": [1]}},
+        "retry.on: not in this version: choosing which commands of a list to repeat; leave it out",
+    ),
+    (
+        {"command": LINES, "retry": {"requeue_on": [1]}},
+        "retry.requeue_on: not in this version: commands of a list that run again; leave it out",
+    ),
+    (
+        {"command": LINES, "retry": {"rerun": "before_start"}},
+        "retry.rerun: not in this version: leaving lost commands of a list; leave it out",
+    ),
+    ({"command": LINES, "list": {"limt": "1m"}}, "list.limt: unknown field; did you mean limit?"),
+    (
+        {"command": LINES, "list": {"retries": 3}},
+        "list.retries: found '3'; not in this version: repeating commands; leave it out",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spec", "text"), PROBLEMS, ids=lambda value: str(value)[:60])
+def test_wrong_list_has_one_line_that_says_what_to_write(spec: dict[str, Any], text: str) -> None:
+    assert problem(**spec) == text
+
+
+def test_limit_of_a_command_is_a_duration_or_never() -> None:
+    text = problem(command=LINES, list={"limit": "1 minute"})
+    assert text.startswith("list.limit: found '1 minute'; write a duration")
+    assert text.endswith(", or never")
+
+
+def test_longest_command_and_longest_list_are_accepted() -> None:
+    assert "128 KiB" in problem(command=["true", f"echo {'x' * 140_000}"])
+    assert len(recipe(command=["true"] * 10_000).spec.commands) == 10_000
+    text = SEED.replace("command: python run_inference.py", "command:\n" + "  - date -u\n" * 10_000)
+    assert len(parse_recipe(text, "f").spec.commands) == 10_000
+
+
+def test_fields_without_effect_are_accepted() -> None:
+    """A list in a recipe of Saturn's, or in one that `get` has shown, keeps its defaults."""
+    harmless: dict[str, Any] = {
+        "retries": None,
+        "retry_on": [],
+        "max_failures": "never",
+        "on_max": "finish",
+        "restart_lost": True,
+    }
+    spec = {"command": LINES, "nprocs": None, "list": {"limit": "never", **harmless}, "scale": 1}
+    assert recipe(**spec) == recipe(command=LINES)
+    jsonschema.validate({"type": "job", "spec": {**REQUIRED, **spec}}, SCHEMA)
+
+
+def test_list_keeps_no_machines_for_another_attempt() -> None:
+    spec = recipe(command=LINES, use_spot_instance=True, gang={"survivors": "keep"}).spec
+    assert not spec.keeps_survivors
+    assert (spec.machine_lifetime, spec.bounds.gather) == (spec.bounds.lifetime, None)
+
+
+def test_start_replaces_a_list_by_a_command_or_a_command_by_a_list() -> None:
+    several = recipe(command=LINES, nprocs=2, list={"limit": "1m"})
+    assert with_overrides(several, {}, "date") == recipe(command="date")
+    other = with_overrides(several, {"A": "1"}, '["x", "y"]').spec
+    assert (other.commands, other.nprocs, other.list.limit) == (("x", "y"), 2, 60.0)
+    assert with_overrides(recipe(), {}, '["x"]').spec.commands == ("x",)
+    with pytest.raises(Invalid, match=r"^start: spec\.scale: not in this version: a list of commands"):
+        with_overrides(recipe(scale=2), {}, '["x"]')
+    with pytest.raises(Invalid, match=r"^start: spec\.scale: not in this version: a list of commands"):
+        with_overrides(several, {}, None, scale=2)
+    with pytest.raises(Invalid, match=r"^start: spec\.command\[1\]: found ' '; write the shell line to run"):
+        with_overrides(several, {}, '["x", " "]')

@@ -1,0 +1,74 @@
+"""A list of commands end to end: a real agent, which is killed, and a machine that loses its power."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provisioner.core.protocol.words import Outcome
+from provisioner.ports.control.lists import CommandFilter
+from tests.e2e.processes import agents
+from tests.e2e.rig import Rig, rig
+
+COMMANDS, SLOTS = 60, 4
+#: Commands that fail, and one whose output is longer than the agent holds back.
+FAILS, LONG = (5, 23, 41), 30
+
+
+@pytest.fixture
+def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    with rig(tmp_path, monkeypatch) as made:
+        made.pace = 0.1
+        yield made
+
+
+def command(index: int) -> str:
+    """Return a command that writes its index and generation, and bytes that are no text."""
+    more = "yes long | head -c 200000" if index == LONG else "sleep 0.2"
+    begins = rf"printf 'begins {index} %s\n\000\377\r' $PROVISION_COMMAND_GENERATION"
+    return rf"{begins}; {more}; printf '\376end'; exit {index % 7 + 1 if index in FAILS else 0}"
+
+
+def output(index: int, generation: int) -> bytes:
+    more = (b"long\n" * 40000)[:200000] if index == LONG else b""
+    return f"begins {index} {generation}\n".encode() + b"\0\xff\r" + more + b"\xfeend"
+
+
+def test_each_command_ends_once_though_the_agent_and_then_the_machine_die(whole: Rig, tmp_path: Path) -> None:
+    """No command begins twice in one generation, and each output is what its command wrote, byte by byte."""
+    run = whole.start([command(index) for index in range(COMMANDS)], nprocs=SLOTS)
+    store = whole.service.installation.store
+
+    def ended() -> int:
+        commands = store.command_list(run.id)
+        return commands.ended if commands else 0
+
+    whole.until(lambda: ended() >= SLOTS)
+    machine = store.nodes(run.id)[0].instance_id
+    killed = agents(tmp_path / "machines" / machine)
+    assert killed
+    for pid in killed:
+        os.kill(pid, 9)
+    before = ended()
+    whole.until(lambda: ended() > before + SLOTS)
+    assert len(store.nodes(run.id)) == 1, "the machine outlives its agent"
+    whole.double.power_off(machine)
+    [done] = whole.done(run)
+
+    assert done.verdict
+    assert (done.verdict.outcome, done.verdict.exit_code, done.attempt) == (Outcome.FAILED, 1, 2), done.verdict
+    assert whole.double.alive() == []
+    page = whole.service.commands.page(run.id, CommandFilter(limit=COMMANDS))
+    assert [each.index for each in page.commands] == list(range(COMMANDS))
+    codes = {each.index: each.exit_code for each in page.commands}
+    assert codes == {index: index % 7 + 1 if index in FAILS else 0 for index in range(COMMANDS)}
+    assert any(each.generation > 1 for each in page.commands), "the power cut took no command"
+    for each in page.commands:
+        written = b"".join(whole.service.commands.output(run.id, each.index))
+        assert written == output(each.index, each.generation), each
+    raw = b"".join(whole.log(run, attempt=attempt) for attempt in (1, 2))
+    begun = Counter(re.findall(rb"begins ([0-9]+ [0-9]+)\n", raw))
+    assert max(begun.values()) == 1, begun

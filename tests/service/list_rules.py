@@ -1,0 +1,166 @@
+"""Rules for lists of commands: each command has one final state, which its record on a machine justifies."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from provisioner.core.commands.blocks import FINAL, Blocks, CommandState
+from provisioner.core.commands.records import Batch, Block, CommandList, Worker
+from provisioner.core.logs.archive import kept_chunk_key
+from provisioner.core.protocol.messages import Stop
+from provisioner.core.protocol.words import RECORDS as STREAM
+from provisioner.core.protocol.words import Outcome
+from provisioner.core.run.records import Node, Run
+from provisioner.ports.control.lists import Commands
+from provisioner.ports.store import RunFilter
+from tests.service.list_truth import BATCH, RECORDS
+from tests.service.truth import Truth
+from tests.service.violation import Violation
+
+#: Records whose change may change a command's state or a counter.
+_OF_LISTS = (CommandList, Block, Batch, Worker)
+
+
+class ListRules:
+    """The rules for the lists of one world."""
+
+    def __init__(self, truth: Truth) -> None:
+        self.truth = truth
+        #: False if the test itself plays the machines, so that the truth is not known.
+        self.judges = True
+        #: Reads lists for users; set by the world.
+        self.control: Commands | None = None
+        #: The last state and generation of every command, by run.
+        self._known: dict[str, list[tuple[CommandState, int]]] = {}
+
+    # While it runs
+
+    def after_call(self, port: str, method: str, args: Sequence[Any], answer: Any) -> None:
+        if not self.judges:
+            return
+        if method == "put" and port == "bucket" and (key := BATCH.fullmatch(args[0])) and answer:
+            self.truth.lists.handed_out(key[1], args[1])
+        elif method == "put" and port == "mailbox" and (key := RECORDS.fullmatch(args[0])) and answer:
+            self.truth.lists.accepted(key[1], int(key[2]), args[1])
+        elif (port, method) == ("store", "save"):
+            for id in sorted({_run_of(each) for each in answer if isinstance(each, _OF_LISTS)}):
+                self._judge_list(id)
+            for run in answer:
+                if isinstance(run, Run) and run.commands and run.ranks_stop:
+                    self._judge_stop(run, run.ranks_stop)
+
+    def _judge_list(self, run: str) -> None:
+        """L5: counters are the blocks' counts, a final state never changes, and no generation gets smaller."""
+        commands, states = self._states(run)
+        before = self._known.get(run, [(CommandState.FRESH, 0)] * commands.total)
+        for index, ((old, was), (new, now)) in enumerate(zip(before, states, strict=True)):
+            if old in FINAL and (new, now) != (old, was):
+                raise Violation("L5 a final state changes", f"command {index} of {run}: {old} to {new}")
+            if now < was:
+                raise Violation("L5 a generation gets smaller", f"command {index} of {run}: {was} to {now}")
+        self._known[run] = states
+        for index, place in enumerate(states):
+            if place != before[index]:
+                self._read(run, index, *place)
+        counts = Counter(state for state, _ in states)
+        counted = {
+            CommandState.SUCCEEDED: commands.succeeded,
+            CommandState.FAILED: commands.failed,
+            CommandState.LOST: commands.lost,
+            CommandState.CANCELLED: commands.cancelled,
+            CommandState.NOT_RUN: commands.not_run,
+            CommandState.WAITING: commands.waiting,
+            CommandState.OUT: commands.out,
+            # Sealing counts a block only once no later command was handed out.
+            CommandState.FRESH: commands.total - commands.next,
+        }
+        if any(counts[state] != count for state, count in counted.items()):
+            raise Violation("L5 a counter is not the blocks' count", f"{commands}, {dict(counts)}")
+
+    def _judge_stop(self, run: Run, stop: Stop) -> None:
+        """L9: the machine of a list is told that nothing is left only when every command has a record."""
+        if stop.outcome is Outcome.SUCCEEDED:
+            commands, states = self._states(run.id)
+            for index, (_, generation) in enumerate(states):
+                if self.truth.lists.line(run.id, index, generation) is None:
+                    raise Violation("L9 a machine is told to end before its commands have", f"{index} of {commands}")
+
+    def _states(self, run: str) -> tuple[CommandList, list[tuple[CommandState, int]]]:
+        commands = self.truth.store.command_list(run)
+        if commands is None:
+            raise Violation("L5 a run has no list", run)
+        numbers = range(-(-commands.total // commands.block_size))
+        blocks = Blocks(commands, self.truth.store.blocks(run, numbers))
+        return commands, [(blocks.state(index), blocks.generation(index)) for index in range(commands.total)]
+
+    # At the end
+
+    def check(self) -> None:
+        """Check the lists at the end of the world."""
+        for run in self.truth.store.runs(RunFilter(limit=1000)):
+            if run.commands:
+                self._check_list(run, self.truth.store.nodes(run.id))
+
+    def _check_list(self, run: Run, nodes: Sequence[Node]) -> None:
+        commands, states = self._states(run.id)
+        if commands.total != run.commands or commands.sealed_at is None or commands.open:
+            raise Violation("L5 a command has no final state", f"{commands}")
+        for index, (state, generation) in enumerate(states):
+            self._check_state(run, index, state, generation)
+            self._read(run.id, index, state, generation)
+        self._check_archive(nodes)
+        self._check_outcome(run, commands)
+
+    def _check_state(self, run: Run, index: int, state: CommandState, generation: int) -> None:
+        """L6: a final state is that of the acknowledged record of the command's generation, if there is one."""
+        line = self.truth.lists.line(run.id, index, generation)
+        for lower in range(1, generation):
+            if earlier := self.truth.lists.line(run.id, index, lower):
+                raise Violation("L6 a record was passed over", f"command {index} of {run.id}: {state}, {earlier}")
+        about = f"command {index} of {run.id}, generation {generation}: {state}, {line}"
+        if line is None:
+            if state in (CommandState.SUCCEEDED, CommandState.FAILED):
+                raise Violation("L6 a state without a record", about)
+            return
+        wanted = CommandState.FAILED if line.code else CommandState.SUCCEEDED
+        wanted = CommandState.CANCELLED if line.why == "stop" else wanted
+        if state != wanted:
+            raise Violation("L6 a record was passed over", about)
+        end, _ = self.truth.lists.ended[run.id, index, generation]
+        if (end.code, end.why) != (line.code, line.why):
+            raise Violation("L6 a record is not what happened", f"{about}, {end}")
+
+    def _check_archive(self, nodes: Sequence[Node]) -> None:
+        """L7: the archive has every acknowledged chunk of records."""
+        objects = self.truth.bucket.objects
+        for node in nodes:
+            for offset, data in self.truth.lists.chunks[node.box].items():
+                kept = objects.get(kept_chunk_key(node.run, node.attempt, node.rank, STREAM, offset))
+                if kept is None or kept[0] != data:
+                    raise Violation("L7 records are missing in the archive", f"{node.id} at {offset}")
+
+    def _check_outcome(self, run: Run, commands: CommandList) -> None:
+        """L10: the outcome and the exit code follow from the commands' states."""
+        assert run.verdict is not None
+        outcome, code = run.verdict.outcome, run.verdict.exit_code
+        whole = commands.succeeded + commands.failed == commands.total
+        about = f"{run.verdict} of {commands}"
+        if outcome is Outcome.SUCCEEDED and (commands.succeeded != commands.total or code != 0):
+            raise Violation("L10 a run succeeds without all its commands", about)
+        if outcome is Outcome.FAILED and run.verdict.step.value == "command" and (code != 1 or not whole):
+            raise Violation("L10 a run fails without an end of all commands", about)
+        if whole and outcome not in (Outcome.SUCCEEDED, Outcome.FAILED) and not run.stop:
+            raise Violation("L10 all commands have ended, and the run says otherwise", about)
+
+    def _read(self, run: str, index: int, state: CommandState, generation: int) -> None:
+        """L7: once a command's end is recorded, users can read its code, and its output byte by byte."""
+        if state not in (CommandState.SUCCEEDED, CommandState.FAILED) or self.control is None:
+            return
+        end, wrote = self.truth.lists.ended[run, index, generation]
+        shown, read = self.control.get(run, index), b"".join(self.control.output(run, index))
+        if (shown.exit_code, shown.generation, read) != (end.code, generation, wrote):
+            raise Violation("L7 a command is not shown as it ended", f"{index} of {run}: {shown}, {read!r}, {end}")
+
+
+def _run_of(record: CommandList | Block | Batch | Worker) -> str:
+    return record.id if isinstance(record, CommandList) else record.run
