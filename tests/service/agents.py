@@ -17,6 +17,7 @@ from provisioner.rehearsal.machines import script
 from provisioner.rehearsal.machines.scripted_agent import Doing
 from provisioner.rehearsal.machines.scripted_list import ListAgent, Try
 from tests.service.list_truth import ListTruth
+from tests.service.older import OlderBucket
 from tests.service.violation import Violation
 
 BOOT_FUSE = 1200.0
@@ -42,6 +43,8 @@ class Script(script.Script):
     restart_at: float | None = None
     #: Whether the fuse works, as on a machine whose kernel runs.
     fuse: bool = True
+    #: Whether the agent is of the last release without runs on several machines.
+    older: bool = False
 
 
 @dataclass
@@ -94,7 +97,7 @@ class Agent(ListAgent):
             instance.id,
             keys.mailbox(role_id, instance.id),
             instance.launch_time,
-            bucket,
+            OlderBucket(bucket) if script.older else bucket,
             now,
             new_id,
             self._chosen,

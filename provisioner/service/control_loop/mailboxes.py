@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from provisioner.core.errors import Invalid
 from provisioner.core.logs.archive import chunk_offset, kept_result_key
-from provisioner.core.protocol.codec import encode
+from provisioner.core.protocol.codec import decode, encode
 from provisioner.core.protocol.keys import orders_key, peers_key, records_prefix, result_key, started_key, work_key
-from provisioner.core.protocol.messages import Orders, Peers, Report, Result
+from provisioner.core.protocol.messages import Orders, Peers, Report, Result, WorkOrder
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import story
@@ -31,6 +31,8 @@ from provisioner.service.installation import Installation
 
 #: Bytes of a result that are read at a time.
 BLOCK = 1 << 20
+#: Maximum number of bytes by which the work order of another version or with other settings is longer than ours.
+WORK_MORE = 64 << 10
 
 
 class Mailboxes:
@@ -154,12 +156,22 @@ class Mailboxes:
             )
         )
         key, now = work_key(node.box, node.later), installation.now()
-        if not installation.bucket.put(key, order, if_absent=True) and (
-            installation.bucket.get(key, length=len(order) + 1) != order
-        ):
+        if not installation.bucket.put(key, order, if_absent=True) and not self._is_there(node, len(order)):
             verdict = Verdict(Outcome.LOST, "its mailbox holds another work order", now)
             return [replace(node, verdict=verdict)]
         return [replace(node, work_put_at=now)]
+
+    def _is_there(self, node: Node, length: int) -> bool:
+        """Return whether the node's work order, which has about `length` bytes, is in the mailbox.
+
+        A process that died before it could save the node may have put it, with other settings or in another version.
+        """
+        data = self._installation.bucket.get(work_key(node.box, node.later), length=length + WORK_MORE)
+        try:
+            found = decode(WorkOrder, data or b"")
+        except Invalid:
+            return False
+        return (found.run, found.attempt, found.rank) == (node.run, node.attempt, node.rank)
 
     def put_peers(self, node: Node, peers: Peers) -> Sequence[Record]:
         """Write the addresses of all ranks to the node's mailbox; return the node with the time."""
