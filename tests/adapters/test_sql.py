@@ -6,6 +6,7 @@ import re
 import sqlite3
 import threading
 import traceback
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlmodel import SQLModel
@@ -205,15 +207,32 @@ INSERT INTO run VALUES
 """
 
 
-def test_a_store_of_the_first_version_is_migrated(path: Path) -> None:
-    """Every query of the present version finds the migrated records."""
+@contextlib.contextmanager
+def _migrations(path: Path) -> Iterator[Config]:
     path.parent.mkdir()
     engine = sqlalchemy.create_engine(f"sqlite:///{path}", isolation_level="AUTOCOMMIT")
     config = Config()
     config.set_main_option("script_location", "provisioner.adapters.sql:migrations")
     config.attributes["engine"] = engine
-    command.upgrade(config, "0001")
+    yield config
     engine.dispose()
+
+
+def test_every_migration_is_noticed_by_processes_that_have_the_store_open(path: Path) -> None:
+    """They look for a migration only if SQLite's schema version has changed."""
+    with _migrations(path) as config, contextlib.closing(sqlite3.connect(path)) as watching:
+        seen = []
+        for migration in reversed(list(ScriptDirectory.from_config(config).walk_revisions())):
+            command.upgrade(config, migration.revision)
+            seen.append(watching.execute("PRAGMA schema_version").fetchone()[0])
+    assert len(seen) == int(tables.HEAD)
+    assert seen == sorted(set(seen))
+
+
+def test_a_store_of_the_first_version_is_migrated(path: Path) -> None:
+    """Every query of the present version finds the migrated records."""
+    with _migrations(path) as config:
+        command.upgrade(config, "0001")
     job = Job("j1", "ann", "train", "{}", 1, 1.0, 1.0, schedule=Schedule("@daily"), version=1)
     run = replace(RUN, owner="ann", idempotency_key="k", version=1)
     verdict = Verdict(Outcome.FAILED, "1", 2.0)
