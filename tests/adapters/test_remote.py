@@ -302,6 +302,14 @@ def test_a_server_of_another_api_version_names_the_package_to_install(against: A
     assert len(server.asked) == 1
 
 
+def test_server_that_does_not_know_a_field_is_named_as_older(against: Against) -> None:
+    """This client sends no field that the server of its own version does not know."""
+    refused = problem(400, "invalid", "body.scale: unknown field", **{PACKAGE_HEADER: "0.0.9"})
+    client, _ = against(lambda _: refused)
+    with pytest.raises(Invalid, match=r"does not support 'scale': the server has the older version 0\.0\.9"):
+        client.control.runs.start("ann/train", {}, scale=2)
+
+
 # Followed logs
 
 

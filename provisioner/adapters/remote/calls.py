@@ -240,8 +240,8 @@ class Calls:
         """Raise Invalid if the server's API has another version than this client's."""
         spoken = response.headers.get(API_HEADER, "")
         if spoken.isdigit() and int(spoken[:9]) != API:
-            version = plain(response.headers.get(PACKAGE_HEADER, "?")[:40])
-            raise Invalid(f"{self._address.url} has another API version than this client; {install(version)}")
+            advice = install(_version(response))
+            raise Invalid(f"{self._address.url} has another API version than this client; {advice}")
 
     def _connections(self) -> Any:
         if self._pool is None:
@@ -305,6 +305,9 @@ class Calls:
             return Away(errors.Transient(message), acted=False, after=after)
         if code == "denied":
             return errors.Denied(f"{url} rejects this PROVISION_TOKEN: {message}")
+        if code == "invalid" and message.startswith("body.") and message.endswith(": unknown field"):
+            version, field = _version(response), message.removeprefix("body.").partition(":")[0]
+            return Invalid(f"{url} does not support {field!r}: the server has the older version {version}; upgrade it")
         if code == "no_endpoint":
             return Invalid(f"{url} has a wrong path: set PROVISION_URL to the part of the server's URL before /api")
         return MEANING.get(code, ProvisionError)(message)
@@ -312,6 +315,11 @@ class Calls:
     def _stranger(self, how: str) -> Invalid:
         text = f"unexpected answer from {self._address.url} ({how[:100]}): check PROVISION_URL"
         return Invalid(plain(text))
+
+
+def _version(response: Any) -> str:
+    """Return the version of the server's package, or "?"."""
+    return plain(response.headers.get(PACKAGE_HEADER, "?")[:40])
 
 
 def _seconds(text: str) -> float:

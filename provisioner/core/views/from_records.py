@@ -9,7 +9,7 @@ from provisioner.core.cloud import machine_images, offers
 from provisioner.core.commands.records import CommandList, Worker
 from provisioner.core.cost import phases
 from provisioner.core.cost import receipt as receipts
-from provisioner.core.protocol.words import STREAMS
+from provisioner.core.protocol.words import STREAMS, Step
 from provisioner.core.recipe import jobs
 from provisioner.core.recipe.parts import Limits
 from provisioner.core.recipe.recipe import refusals
@@ -207,9 +207,14 @@ def _attempt(item: records.Node, its_machine: records.KnownMachine | None, limit
         process_exit_code=verdict.process_exit_code if verdict else None,
         reason=verdict.reason if verdict else None,
         ended_at=moment(verdict.at) if verdict else None,
-        ended_in=verdict.step if verdict else None,
+        ended_in=_known_step(verdict.step) if verdict else None,
         archived_at=moment(item.archived_at),
     )
+
+
+def _known_step(step: Step | None) -> Step | None:
+    """Return the step, but SETUP for BARRIER, which follows it: clients of the previous version know no `barrier`."""
+    return Step.SETUP if step is Step.BARRIER else step
 
 
 def machine(item: records.KnownMachine) -> Machine:

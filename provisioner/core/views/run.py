@@ -109,7 +109,7 @@ class Attempt:
     process_exit_code: int | None
     reason: str | None
     ended_at: Annotated[Moment | None, "When it ended, by the verdict."]
-    ended_in: Annotated[Step | None, "The step in which it ended."]
+    ended_in: Annotated[Step | None, "The step in which it ended; `setup` also if it waited for the other ranks."]
     archived_at: Moment | None
 
 
