@@ -19,7 +19,7 @@ from provisioner.rehearsal import scenario
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.machines.host import Guest, MachineHost
 from provisioner.rehearsal.machines.light import LightHost
-from provisioner.rehearsal.machines.qemu import GATEWAY, QemuHost
+from provisioner.rehearsal.machines.virtual.qemu import GATEWAY, QemuHost
 from provisioner.service.control import Service
 from provisioner.settings import Rehearsal, Settings
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from provisioner.core.errors import Invalid
-from provisioner.rehearsal.machines import image
+from provisioner.rehearsal.machines.virtual import image
 from tests.polling import until
 
-PROGRAM = [sys.executable, "-m", "provisioner.rehearsal.machines.image"]
+PROGRAM = [sys.executable, "-m", "provisioner.rehearsal.machines.virtual.image"]
 
 #: A double of mmdebstrap: writes the kernel, records each call in `calls`, and waits while `hold` exists.
 MAKER = """#!/bin/sh

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from provisioner.rehearsal.machines.host import Guest
-from provisioner.rehearsal.machines.image import Image
-from provisioner.rehearsal.machines.monitor import Unheard
-from provisioner.rehearsal.machines.qemu import QemuHost
+from provisioner.rehearsal.machines.virtual.image import Image
+from provisioner.rehearsal.machines.virtual.monitor import Unheard
+from provisioner.rehearsal.machines.virtual.qemu import QemuHost
 from tests.polling import until
 
 #: A double of QEMU that runs until the file `off` exists; its command line has the machine's MAC address.
@@ -199,8 +199,8 @@ def test_a_host_that_is_killed_leaves_nothing(tmp_path: Path, image: Image) -> N
 import time
 from pathlib import Path
 from provisioner.rehearsal.machines.host import Guest
-from provisioner.rehearsal.machines.image import Image
-from provisioner.rehearsal.machines.qemu import QemuHost
+from provisioner.rehearsal.machines.virtual.image import Image
+from provisioner.rehearsal.machines.virtual.qemu import QemuHost
 host = QemuHost(Path({str(tmp_path / "machines")!r}), Image(Path({str(image.folder)!r}), "tcg"))
 guest = {guest("i-1")!r}
 object.__setattr__(guest, "open_metadata", lambda: 1)

@@ -9,12 +9,13 @@ from provisioner.core.protocol.codec import decode
 from provisioner.core.protocol.keys import work_key
 from provisioner.core.protocol.messages import WorkOrder
 from provisioner.core.protocol.words import Outcome
-from provisioner.core.run.records import Node
+from provisioner.core.run.records import Assignment, Node
 from provisioner.service.control_loop.mailboxes import Mailboxes
 from tests.service.alone import Alone
 from tests.support import samples
 
 NODE = samples.node(work_put_at=None)
+HELD = Assignment(NODE, samples.machine())
 KEY = work_key(NODE.box)
 
 
@@ -25,7 +26,7 @@ def alone() -> Alone:
 
 def put(alone: Alone) -> Node:
     """Put the work order of NODE; return the node as it is then stored."""
-    [node] = Mailboxes(alone.installation).put_work(samples.run(), samples.recipe(), NODE, 1)
+    [node] = Mailboxes(alone.installation).put_work(samples.run(), samples.recipe(), HELD, 1)
     assert isinstance(node, Node)
     return node
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from provisioner.rehearsal.machines.image import Image
-from provisioner.rehearsal.machines.image import image as made_image
-from provisioner.rehearsal.machines.qemu import GATEWAY, QemuHost
+from provisioner.rehearsal.machines.virtual.image import Image
+from provisioner.rehearsal.machines.virtual.image import image as made_image
+from provisioner.rehearsal.machines.virtual.qemu import GATEWAY, QemuHost
 from tests.e2e.rig import Rig, rig
 from tests.engine import DockerEngine, engine, python_tree, shell_tree
 from tests.ports import free_ports

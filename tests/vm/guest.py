@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from provisioner.rehearsal.machines.qemu import WAY_IN
+from provisioner.rehearsal.machines.virtual.qemu import WAY_IN
 
 
 @dataclass(frozen=True)

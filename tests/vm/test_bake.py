@@ -9,7 +9,7 @@ import pytest
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Run
 from provisioner.faces.cli import main
-from provisioner.rehearsal.machines.qemu import QemuHost
+from provisioner.rehearsal.machines.virtual.qemu import QemuHost
 from tests.e2e.commands import settings_file
 from tests.e2e.rig import Rig
 from tests.engine import LOGIN, DockerEngine, shell_tree

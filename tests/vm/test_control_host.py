@@ -17,9 +17,9 @@ from provisioner.rehearsal.aws.calls import CONTROL
 from provisioner.rehearsal.aws.metadata import Credentials, Metadata
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.machines.host import Guest
-from provisioner.rehearsal.machines.image import Image
 from provisioner.rehearsal.machines.light import LightHost
-from provisioner.rehearsal.machines.qemu import GATEWAY, QemuHost
+from provisioner.rehearsal.machines.virtual.image import Image
+from provisioner.rehearsal.machines.virtual.qemu import GATEWAY, QemuHost
 from tests.polling import until
 from tests.vm.conftest import PATIENCE, SMALL
 from tests.vm.guest import ask

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.rehearsal.machines.qemu import GATEWAY
+from provisioner.rehearsal.machines.virtual.qemu import GATEWAY
 from tests.e2e.rig import Rig
 from tests.grace import ENDERS, FORMS, Reports, check, played
 from tests.vm.conftest import SMALL

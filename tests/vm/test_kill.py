@@ -10,7 +10,7 @@ import boto3
 import pytest
 import yaml
 
-from provisioner.rehearsal.machines.image import Image
+from provisioner.rehearsal.machines.virtual.image import Image
 from tests.e2e.commands import Command
 from tests.polling import until
 from tests.vm.conftest import PATIENCE, SMALL

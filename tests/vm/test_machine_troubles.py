@@ -10,7 +10,7 @@ import pytest
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Run
 from provisioner.ports.control.logs import LogGap, LogPiece, LogQuery
-from provisioner.rehearsal.machines.qemu import QemuHost
+from provisioner.rehearsal.machines.virtual.qemu import QemuHost
 from tests.e2e.rig import Rig
 from tests.vm.conftest import PATIENCE, SMALL, Boot
 from tests.vm.guest import ask, tell

@@ -9,7 +9,7 @@ import pytest
 from provisioner.core.protocol.words import Outcome
 from provisioner.faces.cli import main
 from provisioner.rehearsal.aws.faults import Effect, Rule
-from provisioner.rehearsal.machines.qemu import QemuHost
+from provisioner.rehearsal.machines.virtual.qemu import QemuHost
 from tests.e2e.commands import Command, settings_file
 from tests.vm.conftest import SMALL, Boot
 from tests.vm.guest import ask

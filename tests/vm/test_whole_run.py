@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from provisioner.core.protocol.words import Outcome
-from provisioner.rehearsal.machines.qemu import QemuHost
+from provisioner.rehearsal.machines.virtual.qemu import QemuHost
 from tests.vm.conftest import Boot
 
 pytestmark = pytest.mark.vm

@@ -158,7 +158,7 @@ def _cloud(
         from provisioner.rehearsal import scenario as scenarios
         from provisioner.rehearsal.double import Double
         from provisioner.rehearsal.machines.life import Life
-        from provisioner.rehearsal.machines.qemu import GATEWAY
+        from provisioner.rehearsal.machines.virtual.qemu import GATEWAY
     # A signal between mkdtemp and `try`, or during the removal, would leave the folder behind.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
     folder = Path(tempfile.mkdtemp(prefix="provision-rehearsal."))
@@ -245,8 +245,8 @@ def _host(
     own_networks: bool,
 ) -> Any:
     if kind == "qemu":
-        from provisioner.rehearsal.machines.image import image
-        from provisioner.rehearsal.machines.qemu import QemuHost
+        from provisioner.rehearsal.machines.virtual.image import image
+        from provisioner.rehearsal.machines.virtual.qemu import QemuHost
 
         return QemuHost(folder, image(streams.say), gpus=gpus, ssh_port=ssh_port)
     if kind == "scripted":

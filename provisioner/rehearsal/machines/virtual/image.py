@@ -1,6 +1,6 @@
 """Build the guest image of QEMU machines from this computer's Debian apt sources, and cache it.
 
-python -m provisioner.rehearsal.machines.image      builds it if it is missing, and prints its folder
+python -m provisioner.rehearsal.machines.virtual.image      builds it if it is missing, and prints its folder
 """
 
 import contextlib
@@ -28,8 +28,8 @@ from provisioner.core.errors import Invalid
 RECIPE = next(
     folder
     for folder in (
-        Path(__file__).parents[2] / "images" / "rehearsal",
         Path(__file__).parents[3] / "images" / "rehearsal",
+        Path(__file__).parents[4] / "images" / "rehearsal",
     )
     if folder.is_dir()
 )

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from provisioner.core.errors import ProvisionError
 from provisioner.rehearsal.machines.host import Guest, place
-from provisioner.rehearsal.machines.image import Image
 from provisioner.rehearsal.machines.life import Life
-from provisioner.rehearsal.machines.monitor import SOCKET, Monitor
 from provisioner.rehearsal.machines.network import GATEWAY as GATEWAY
+from provisioner.rehearsal.machines.virtual.image import Image
+from provisioner.rehearsal.machines.virtual.monitor import SOCKET, Monitor
 
 #: Multicast address, for private use (RFC 2365), of the network that connects the machines.
 PEERS = "239.255.77.1"
