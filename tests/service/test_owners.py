@@ -15,6 +15,7 @@ from provisioner.core.views.run import Run
 from provisioner.faces.cli import session
 from provisioner.ports.control.control import Control
 from provisioner.ports.control.jobs import Jobs
+from provisioner.ports.control.lists import Commands
 from provisioner.ports.control.logs import LogQuery, Logs
 from provisioner.ports.control.operator import Operator
 from provisioner.ports.control.runs import Runs
@@ -50,6 +51,9 @@ TO_RUNS: Mapping[str, Deed] = {
     "logs.read": lambda control, name: control.logs.read(name, LogQuery(STREAMS)),
     "logs.page": lambda control, name: control.logs.page(name, LogQuery(STREAMS)),
     "logs.follow": lambda control, name: control.logs.follow(name, LogQuery(STREAMS)),
+    "commands.page": lambda control, name: control.commands.page(name),
+    "commands.get": lambda control, name: control.commands.get(name, 0),
+    "commands.output": lambda control, name: control.commands.output(name, 0),
     "operator.enter": lambda control, name: control.operator.enter(name, host=True),
 }
 #: Operations that list several records, with all their filters.
@@ -152,6 +156,7 @@ def test_every_use_case_is_covered() -> None:
     """This test fails for a new method of Control until the method is in a table above or has a separate test."""
     covered = {*(name.partition(" ")[0] for name in TO_JOBS), *TO_RUNS, *LISTS, *HOST, *OTHERS}
     ports = {"jobs": Jobs, "runs": Runs, "logs": Logs, "schedules": Schedules, "tokens": Tokens, "operator": Operator}
+    ports["commands"] = Commands
     methods = {f"{name}.{method}" for name, port in ports.items() for method in _public(port)}
     # Pages of logs are only on the service, for the API.
     assert covered - {"logs.page"} == (_public(Control) - ports.keys()) | methods

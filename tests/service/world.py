@@ -51,6 +51,8 @@ from tests.service.violation import Violation
 TESTER = Caller("local:tester", ("tester",), admin=True, source="local")
 #: Number of commands in a block of a list.
 BLOCK_SIZE = 5
+#: Maximum number of processes that hang at the same time: each of them uses a part of the test's stack.
+HANGING_MOST = 8
 #: No world needs longer: the longest recipe with all its attempts and waits.
 LONGEST = 3 * 24 * 3600.0
 
@@ -111,6 +113,8 @@ class World:
         #: Errors that the control plane reported.
         self.told: list[str] = []
         self.lives = 0
+        #: Number of processes that hang now, each while the next one acts.
+        self._hanging = 0
         #: Whether a call of the control plane failed since its last pass.
         self._spoiled = False
         #: Faults that calls have met so far, without outages.
@@ -302,7 +306,7 @@ class World:
         self._spoiled = self._spoiled or (life is not None and fate is not Fate.NONE)
         if life and fate is Fate.CRASH_BEFORE:
             raise self._crash(life)
-        if life and fate is Fate.HANG and not life.hanging:
+        if life and fate is Fate.HANG and not life.hanging and self._hanging < HANGING_MOST:
             self._hang(life)
         if port != "store" and fate is Fate.REFUSE:
             raise (Throttled if call.number % 2 else Transient)("spoiled", "SlowDown")
@@ -352,6 +356,7 @@ class World:
         self.advance(self._intervals.lease + 1)
         other, service = self.incarnate()
         life.hanging = True
+        self._hanging += 1
         try:
             for _ in range(5):
                 self.told.extend(service.operator.step())
@@ -360,6 +365,7 @@ class World:
             pass
         finally:
             life.hanging, self._spoiled = False, True
+            self._hanging -= 1
             self._bury(other)
 
     def check(self) -> None:
