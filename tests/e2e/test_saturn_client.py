@@ -171,7 +171,7 @@ def test_wrong_use_of_saturns_client_gives_one_line(sc: Client) -> None:
     assert "no job 'nope'" in sc("start", "job", "nope", code=1)
     sc("apply", sc.recipe("debugged", "true"))
     assert "debug_mode" in sc("start", "job", "debugged", "--debug", code=1)
-    assert "list of commands" in sc("apply", sc.recipe("many", ["a", "b"]), code=1)
+    assert "list of commands" in sc("apply", sc.recipe("many", ["a", "b"], scale=2), code=1)
     other = Client(sc.whole, sc.server, sc.server.token("eve"), sc.folder)
     assert "no job" in other("get", "job", "debugged", "--owner", "ann", code=1)
     assert "debugged" not in other("list", "job")
