@@ -60,7 +60,7 @@ def test_group_is_deleted_once_its_machines_have_ended(stage: Raise) -> None:
 
 
 def test_limit_of_groups_is_a_quota(stage: Raise) -> None:
-    """Nothing is launched: machines outside of a group are not what was requested."""
+    """No machine is launched, because the request was for machines in a group."""
     up = stage(placement_groups=1)
     up.cloud.launch(clustered(up))
     with pytest.raises(errors.QuotaExceeded) as refused:

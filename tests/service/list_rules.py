@@ -78,7 +78,7 @@ class ListRules:
             raise Violation("L5 a counter is not the blocks' count", f"{commands}, {dict(counts)}")
 
     def _judge_stop(self, run: Run, stop: Stop) -> None:
-        """L9: the machine of a list is told that nothing is left only when every command has a record."""
+        """L9: the control plane orders the machine of a list to finish only after every command has a record."""
         if stop.outcome is Outcome.SUCCEEDED:
             commands, states = self._states(run.id)
             for index, (_, generation) in enumerate(states):

@@ -1,4 +1,4 @@
-"""What a world knows about lists of commands: what was handed out, began, ended, and was acknowledged."""
+"""The truth about lists of commands in a world: which were handed out, began, ended, and were acknowledged."""
 
 import re
 from collections import defaultdict
@@ -31,7 +31,7 @@ class ListTruth:
         `texts` returns the commands of a run.
         """
         self._over, self._texts = over, texts
-        #: What was handed out, by run and index, and then by generation.
+        #: The commands that were handed out, by run and index, and then by generation.
         self.given: dict[tuple[str, int], dict[int, Assigned]] = defaultdict(dict)
         #: Commands that run now, by run and index: the machine.
         self.running: dict[tuple[str, int], str] = {}

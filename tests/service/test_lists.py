@@ -49,7 +49,7 @@ def test_recorded_commands_make_room_for_the_next_ones(listed: Listed) -> None:
 
 
 def test_a_list_whose_commands_all_succeed_ends_with_0(listed: Listed) -> None:
-    """The machine is told that no batch follows once it has the last commands."""
+    """Once the machine has the last commands, its orders say that no batch follows."""
     machine = listed.machine()
     done = 0
     while done < 10:

@@ -64,7 +64,7 @@ def test_work_order_of_another_version_or_with_other_settings_counts_as_put(
     "difference", [{"run": "other"}, {"attempt": 2}, {"rank": 1}, {"job": 7}, {"job": "x" * 100_000}]
 )
 def test_attempt_is_lost_if_another_work_order_is_in_the_mailbox(alone: Alone, difference: dict[str, Any]) -> None:
-    """The machine may execute that other work. What is unreadable or far too long counts as another work order."""
+    """The machine may execute that other work. Unreadable or far too long objects count as another work order."""
     hold(alone, first_put(alone) | difference)
     node = put(alone)
     assert node.verdict is not None

@@ -65,7 +65,7 @@ class Repository:
 
 @dataclass(frozen=True)
 class ListWork:
-    """What a machine of a list of commands is told besides its work order; the commands come in batches."""
+    """How a machine runs a list of commands: a part of its work order. The commands follow in batches."""
 
     #: Number of commands that run at once on the machine.
     slots: int

@@ -4,13 +4,12 @@ import random
 import shlex
 from pathlib import Path
 
-import pytest
-
 from provisioner.core.protocol.command_lines import CommandEnd
 from provisioner.core.protocol.messages import Secret
 from provisioner.core.protocol.words import RECORDS, STREAMS, Attachment, Outcome, Step
 from tests.agent.conftest import Site, sited
 from tests.e2e.processes import processes_with
+from tests.support import needs
 from tests.support.command_lists import ends, lines, list_order, name_batches, output, put_batch, run_list, start_list
 
 #: Writes the bytes of a file of the machine's home folder.
@@ -187,8 +186,7 @@ def test_records_follow_the_output_that_they_point_to(site: Site) -> None:
 def test_full_disk_stops_no_list(tmp_path: Path, aws_url: str) -> None:
     """The agent has a reserve: it records the command that filled the disk, and the next one may make room."""
     with sited(tmp_path, aws_url, disk=64 << 20) as site:
-        if not site.host.sandboxed:
-            pytest.skip("bubblewrap does not work on this computer")
+        needs.bubblewrap(works=site.host.sandboxed, proves="a list goes on after its command has filled the disk")
         fill = 'head -c 200000000 /dev/zero >"$HOME/fill" || { sleep 1; exit 3; }'
         machine = run_list(site, list_order(site, 1), [fill, 'echo here; rm "$HOME/fill"', "echo last"])
         assert [end.code for _, end in sorted(ends(site, machine).items())] == [3, 0, 0]

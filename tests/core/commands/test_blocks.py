@@ -63,7 +63,7 @@ def test_only_final_states_end_a_command() -> None:
 
 
 def test_each_loss_raises_the_generation() -> None:
-    """A late record of a lost machine has the old generation, and is told apart."""
+    """A late record of a lost machine has the old generation, so it is not taken for one of the new machine."""
     blocks = Blocks(LIST, ())
     assert (blocks.generation(0), blocks.hand_out(0)) == (0, 1)
     blocks.take_back(0)

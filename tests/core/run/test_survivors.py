@@ -100,7 +100,7 @@ def test_machine_that_another_machine_ended_is_kept(outcome: Outcome) -> None:
     ids=str,
 )
 def test_machine_is_kept_only_while_another_attempt_may_follow(fields: dict[str, Any], waits: bool) -> None:
-    """A machine that nobody needs costs money, so every other state releases it at once."""
+    """A machine that no attempt needs costs money, so it is released in every other state."""
     before = replace(QUEUED, **fields)
     assert may_wait(before, survivor(), SPOT, NOW + 70) is waits
     assert bool(wanted_end(before, survivor(), SPOT, NOW + 70)) is not waits

@@ -109,7 +109,7 @@ def verdict(commands: CommandList, now: float) -> Verdict | None:
 def orders(run: Run, commands: CommandList, worker: Worker | None, batches: Iterable[Batch]) -> Orders:
     """Return the orders for a machine of a list run; `batches` are all open batches of the run.
 
-    The machine is told that no batch follows as soon as it has the last commands: then it ends by itself.
+    As soon as the machine has the last commands, the orders say that no batch follows; then it ends by itself.
     """
     found = Orders(stop_of(run), run.followed_until)
     if worker is None:
