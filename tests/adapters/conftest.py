@@ -1,4 +1,4 @@
-"""Fixtures: an EC2 double in which tests inject faults, and a TLS certificate."""
+"""Fixtures: an EC2 double in which tests inject faults, a TLS certificate, and two stores on one file."""
 
 import datetime as dt
 import ipaddress
@@ -84,3 +84,12 @@ def store(path: Path) -> Iterator[SqlStore]:
     made = SqlStore(path, CountingIds())
     yield made
     made.close()
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[SqlStore, SqlStore]]:
+    """Yield two stores on one file, as two processes have them."""
+    one, other = (SqlStore(tmp_path / "store.db", CountingIds()) for _ in range(2))
+    yield one, other
+    one.close()
+    other.close()

@@ -1,8 +1,6 @@
 """The store's cache of live records equals the file, whichever process wrote it."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -10,18 +8,9 @@ from provisioner.adapters.sql.live_cache import LiveCache
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.errors import Conflict
 from provisioner.core.run.records import Node, Record, Run
-from provisioner.rehearsal.fakes.clock import CountingIds
 
 RUN = Run("r1", "j1", "train", 1, "ann", "{}", 1.0)
 NODE = Node("r1.1.0", "r1", 1, 0, "l1", "t1", "i-1", "box", 1.0, 1)
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[SqlStore, SqlStore]]:
-    one, other = (SqlStore(tmp_path / "store.db", CountingIds()) for _ in range(2))
-    yield one, other
-    one.close()
-    other.close()
 
 
 def test_two_stores_on_one_file_see_each_others_writes(pair: tuple[SqlStore, SqlStore]) -> None:

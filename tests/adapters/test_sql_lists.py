@@ -1,7 +1,6 @@
 """Lists of commands in the SQLite store: the migration, and several processes."""
 
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,14 +54,6 @@ def test_a_store_of_the_version_before_is_migrated(path: Path) -> None:
     assert [each.id for each in again.live().lists] == ["r2"]
     assert again.run("r2") == made
     again.close()
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[SqlStore, SqlStore]]:
-    one, other = (SqlStore(tmp_path / "store.db", CountingIds()) for _ in range(2))
-    yield one, other
-    one.close()
-    other.close()
 
 
 def test_two_stores_on_one_file_see_each_others_lists(pair: tuple[SqlStore, SqlStore]) -> None:

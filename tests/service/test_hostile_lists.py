@@ -15,16 +15,6 @@ from tests.service.listed import Listed, Machine
 from tests.support.samples import node
 
 
-@pytest.fixture
-def listed() -> Listed:
-    return Listed()
-
-
-@pytest.fixture
-def machine(listed: Listed) -> Machine:
-    return listed.machine()
-
-
 def test_an_object_too_large_for_records_is_deleted_unread(listed: Listed, machine: Machine) -> None:
     """It is counted as unreadable, once in the story."""
     before, known = listed.bucket.read, len(listed.world.store.events(listed.run.id))

@@ -13,16 +13,6 @@ from provisioner.service.lists import reading
 from tests.service.listed import Listed, Machine
 
 
-@pytest.fixture
-def listed() -> Listed:
-    return Listed()
-
-
-@pytest.fixture
-def machine(listed: Listed) -> Machine:
-    return listed.machine()
-
-
 def output(listed: Listed, index: int) -> bytes:
     return b"".join(listed.service.commands.output(listed.run.id, index))
 

@@ -1,7 +1,5 @@
 """Lists: commands are handed out, their ends recorded, and those of lost machines done again by the next attempt."""
 
-import pytest
-
 from provisioner.core.logs.archive import kept_chunk_key
 from provisioner.core.protocol.keys import batch_key
 from provisioner.core.protocol.words import Outcome
@@ -10,11 +8,6 @@ from provisioner.ports.control.lists import CommandFilter
 from tests.service.listed import Listed, Machine
 from tests.service.world import World
 from tests.support.schedules import apply, runs, until
-
-
-@pytest.fixture
-def listed() -> Listed:
-    return Listed()
 
 
 def states(listed: Listed) -> dict[str, int]:
