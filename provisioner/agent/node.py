@@ -171,7 +171,10 @@ class Node:
                 self.say(f"the agent's state cannot be stored for a later agent process: {error}")
 
     def look_for_notice(self) -> Notice | None:
-        """Return the spot notice that the metadata service shows now, or None; raises OSError."""
+        """Return the spot notice that the metadata service shows now, or None; raises OSError.
+
+        `seen` is when the agent first saw that notice.
+        """
         began = time.time()
         found = notice()
         if found is None:
@@ -181,7 +184,7 @@ class Node:
             self.say(f"spot interruption notice: AWS takes the machine back in {found.at - found.seen:.0f} s")
             self.remember()
             self.changed.set()
-        return found
+        return self.notice if found is not None else None
 
     def end_all(self) -> None:
         for step, span in list(self._spans.items()):

@@ -106,11 +106,14 @@ class Watch:
         try:
             found = node.look_for_notice()
         except OSError:
-            found = None
-        wait = self._term_time(found) - time.time() if found is not None and found.at != self._notice_at else 0.0
-        if wait > 0:
-            return min(self._notice_interval, wait)
+            # A notice that was seen before still holds.
+            found = node.notice
         if found is not None and found.at != self._notice_at:
+            wait = self._term_time(found) - time.time()
+            if wait > NOTICE_INTERVAL:
+                return self._notice_interval
+            # No request comes between: its answer may take longer than the grace period.
+            time.sleep(max(0.0, wait))
             self._notice_at = found.at
             self._wait_for_ranks(found)
             node.halt.ask(Cause(Outcome.INTERRUPTED, TAKEN, kill_time(found)))

@@ -133,11 +133,23 @@ def test_commands_of_a_list_go_on_after_a_notice_until_the_grace_period_begins(c
     """What they finish meanwhile need not execute again."""
     made = node(1, commands=ListWork(4, 10))
     watch, asked = Watch(made), []
-    for moment in (NOW, kill_time(NOTICE) - 31, kill_time(NOTICE) - 30):
+    for moment in (NOW, kill_time(NOTICE) - 36, kill_time(NOTICE) - 34):
         clock[0] = moment
         watch.react_to_notice()
         asked.append(made.halt.cause and made.halt.cause.kill_at)
     assert asked == [None, None, kill_time(NOTICE)]
+    assert clock[0] == kill_time(NOTICE) - 30
+
+
+def test_known_notice_holds_while_the_metadata_service_fails(clock: list[float]) -> None:
+    def fails() -> Notice:
+        raise OSError("timed out")
+
+    made = node(1, commands=ListWork(4, 10), notice=NOTICE, look_for_notice=fails)
+    clock[0] = kill_time(NOTICE) - 32
+    Watch(made).react_to_notice()
+    assert clock[0] == kill_time(NOTICE) - 30
+    assert made.halt.cause
 
 
 def test_notice_during_the_setup_of_a_list_has_effect_at_once() -> None:

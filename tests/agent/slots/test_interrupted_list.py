@@ -84,7 +84,7 @@ def test_after_a_notice_running_commands_go_on_and_no_other_begins(site: Site) -
     span = result.spans["command"]
     assert span.ended is not None
     # SIGKILL is due 12 s before AWS takes the machine, and SIGTERM 2 s earlier.
-    assert span.ended - began > 8
+    assert 8 < span.ended - began < 18
     assert site.log(machine).replace(b"Terminated\n", b"") == b"finished\nsaved\n"
 
 

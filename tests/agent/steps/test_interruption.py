@@ -130,6 +130,14 @@ def test_a_notice_is_passed_on_by_the_agent_that_takes_over(monkeypatch: pytest.
     assert made.halt.cause.outcome is Outcome.INTERRUPTED
 
 
+def test_times_of_the_signals_count_from_when_a_notice_was_first_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise each later look would leave the last bytes of the log less time."""
+    known = Notice(NOW + 24, NOW)
+    monkeypatch.setattr(node, "notice", lambda: dataclasses.replace(known, seen=NOW + 10))
+    made: Any = SimpleNamespace(notice=known)
+    assert node.Node.look_for_notice(made) == known
+
+
 # On light machines
 
 
