@@ -12,6 +12,7 @@ from tests.service import plans
 from tests.service.agents import Script
 from tests.service.list_truth import RECORDS
 from tests.service.plans import Start, Stop, WorldPlan
+from tests.service.rules import RUNTIME_LIMIT
 from tests.service.trouble import Fate, Fault
 from tests.service.world import World
 
@@ -63,6 +64,20 @@ def test_a_machine_works_on_while_the_control_plane_is_away_for_five_minutes() -
     assert run.ended_at
     assert later.ended_at
     assert later.ended_at - run.ended_at < 30.0
+
+
+def test_a_list_that_its_machine_ends_at_the_limit_has_timed_out() -> None:
+    """The control plane is away when the limit passes, so it never ordered a stop. Seed 991897 found it."""
+    long = Script(pull=5.0, commands=CommandScript(seconds=2 * RUNTIME_LIMIT, output=20))
+    plan = listed(2, scripts=(long,), downtimes=(2 * RUNTIME_LIMIT,))
+    calm = plans.build(replace(plan, downtimes=()))
+    plans.live(plan, calm)
+    passes = sum(call.method == "live" and call.at < calm.began + 100.0 for call in calm.calls)
+    fault = Fault(Fate.CRASH_BEFORE, "store", "live", "", passes)
+    world, run, commands = played(replace(plan, faults=(fault,)))
+    assert world.met == [fault]
+    assert run.verdict
+    assert (run.verdict.outcome, commands.cancelled) == (Outcome.TIMED_OUT, 2), run.verdict
 
 
 def test_a_stopped_list_of_many_blocks_is_sealed_though_the_process_dies_half_way() -> None:

@@ -41,17 +41,18 @@ def advance(
     )
     ranks = progress.ends_of(run, current, recipe, now, reports_unreadable_at)
     run = progress.progressed(ranks)
-    over = verdict(commands, now)
+    over, began = verdict(commands, now), first_begin(held)
+    late = not over and began is not None and now >= began + limits.runtime
+    # A machine keeps to this limit by itself, and ends its commands, while the control plane is away.
+    if not stop_of(run) and (late or commands.cancelled):
+        reason = f"the list took longer than {limit_of('runtime', limits.runtime)}"
+        run = replace(run, ranks_stop=Stop(Outcome.TIMED_OUT, reason, now))
     # After a stop, commands that it has ended are no failures: the end of the machine then decides the outcome.
     if over and not (stop_of(run) and commands.cancelled):
         ended = replace(run, verdict=over, ended_at=progress.following(run, now))
         if ranks.open and not stop_of(run):
             ended = replace(ended, ranks_stop=Stop(Outcome.SUCCEEDED, "all commands have ended", now))
         return Advance(replace(ended, state=transition(run.state, State.STOPPING)), ranks.settled, ranks.seek)
-    began = first_begin(held)
-    if not stop_of(run) and began is not None and now >= began + limits.runtime:
-        reason = f"the list took longer than {limit_of('runtime', limits.runtime)}"
-        run = replace(run, ranks_stop=Stop(Outcome.TIMED_OUT, reason, now))
     if ranks.open or not all(_settled(run, each, workers) for each in current):
         return Advance(run, ranks.settled, ranks.seek)
     found = _of_attempt(run, ranks.verdict())

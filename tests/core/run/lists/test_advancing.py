@@ -217,6 +217,18 @@ def test_a_list_over_its_limit_ends_as_timed_out_whatever_its_machine_says() -> 
         assert (run.verdict.outcome, run.ended_at) == (Outcome.TIMED_OUT, NOW + 60)
 
 
+def test_commands_that_a_machine_ended_without_an_order_were_over_the_limit() -> None:
+    """The machine keeps to the limit by itself, and its records may arrive before its result."""
+    stopped = a_list(12, next=12, succeeded=8, cancelled=4)
+    run = moved(commands=stopped).run
+    assert run.verdict is None
+    assert run.ranks_stop
+    assert run.ranks_stop.outcome is Outcome.TIMED_OUT
+    after = moved(ended(Outcome.LOST), run=run, commands=stopped, made=CLOSED).run
+    assert after.verdict
+    assert after.verdict.outcome is Outcome.TIMED_OUT
+
+
 def test_the_first_begin_is_by_our_clock() -> None:
     """Half an hour behind: the time is converted by the report, and is never before the machine was ours."""
     behind = report(Step.COMMAND, began=NOW - 1700, at=NOW - 1700)
