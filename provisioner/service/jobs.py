@@ -85,7 +85,7 @@ class Jobs:
         recipe = recipes.parse_recipe(text, source, problems)
         job = self._apply(recipe, source, new=new)
         answer = replace(from_records.job(job), warnings=tuple(warnings))
-        if recipe.spec.together == 1:
+        if recipe.spec.scale == 1:
             return answer
         hourly = self._hourly_dollars(recipe.spec)
         return replace(answer, hourly_dollars=hourly, machine_lifetime=recipe.spec.machine_lifetime)

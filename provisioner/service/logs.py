@@ -254,7 +254,8 @@ class Logs:
 
     def _nodes(self, run: Run, query: LogQuery) -> list[Node]:
         """Return the nodes whose logs are read, in order. Raises NotFound, and Invalid if a rank must be named."""
-        if query.rank is not None and query.rank >= run.scale:
+        # Machines that join a list while it runs get further ranks.
+        if query.rank is not None and query.rank >= run.scale and not run.commands:
             raise NotFound(f"run {run.id[:12]} has no rank {query.rank}: its ranks are 0 to {run.scale - 1}")
         if query.rank is None and run.scale > MERGED_MOST:
             raise Invalid(f"run {run.id[:12]} has {run.scale} ranks, too many for one log: name one (--rank, `rank`)")
@@ -325,7 +326,10 @@ class Logs:
 
 
 def _ranks(run: Run, query: LogQuery) -> Sequence[int]:
-    return range(run.scale) if query.rank is None else (query.rank,)
+    if query.rank is not None:
+        return (query.rank,)
+    # While a list runs, machines join its attempt.
+    return () if run.commands else range(run.scale)
 
 
 def _whole(data: bytes, limit: int) -> int:

@@ -66,7 +66,7 @@ class Operator:
 
     def enter(self, run: str, *, rank: int = 0, host: bool = False) -> Connection:
         found = self._runs.record(run)
-        if rank >= found.scale:
+        if rank >= found.scale and not found.commands:
             raise NotFound(f"run {found.id[:12]} has no rank {rank}: its ranks are 0 to {found.scale - 1}")
         nodes = self._store.nodes(found.id)
         node = next((node for node in nodes if (node.attempt, node.rank) == (found.attempt, rank)), None)

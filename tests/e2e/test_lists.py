@@ -72,3 +72,36 @@ def test_each_command_ends_once_though_the_agent_and_then_the_machine_die(whole:
     raw = b"".join(whole.log(run, attempt=attempt) for attempt in (1, 2))
     begun = Counter(re.findall(rb"begins ([0-9]+ [0-9]+)\n", raw))
     assert max(begun.values()) == 1, begun
+
+
+def test_machines_share_a_list_and_one_that_is_lost_is_replaced(whole: Rig) -> None:
+    """The commands of the first machine, which never end there, move to the others."""
+    slow = "until [ -e /tmp/never ]; do sleep 0.05; [ $PROVISION_RANK = 0 ] || exit 0; done"
+    run = whole.start(
+        [f"{slow}; exit 3" if index < 2 else command(index) for index in range(COMMANDS)], nprocs=2, scale=3
+    )
+    store = whole.service.installation.store
+
+    def ended() -> int:
+        commands = store.command_list(run.id)
+        return commands.ended if commands else 0
+
+    def ranks() -> set[int]:
+        return {worker.rank for worker in store.workers(run.id) if worker.ended}
+
+    whole.until(lambda: ranks() >= {1, 2})
+    first = next(node for node in store.nodes(run.id) if node.rank == 0)
+    whole.double.power_off(first.instance_id)
+    [done] = whole.done(run)
+
+    assert done.verdict
+    assert (done.verdict.outcome, done.verdict.exit_code, done.attempt) == (Outcome.FAILED, 1, 1), done.verdict
+    assert whole.double.alive() == []
+    page = whole.service.commands.page(run.id, CommandFilter(limit=COMMANDS))
+    codes = {each.index: each.exit_code for each in page.commands}
+    assert codes == {index: index % 7 + 1 if index in FAILS else 0 for index in range(COMMANDS)}
+    for each in page.commands[2:]:
+        written = b"".join(whole.service.commands.output(run.id, each.index))
+        assert written == output(each.index, each.generation), each
+    begun = Counter(re.findall(rb"begins ([0-9]+ [0-9]+)\n", whole.log(run)))
+    assert max(begun.values()) == 1, begun

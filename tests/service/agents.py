@@ -161,10 +161,13 @@ class Agent(ListAgent):
         self._lists.gone(self.instance.id)
 
     def command_begins(self, order: WorkOrder, begun: Try) -> None:
-        self._lists.begin(order.run, begun.index, begun.generation, self.instance.id)
+        self._lists.begin(order.run, begun.index, begun.generation, self.instance.id, self.box, begun.batch)
 
     def command_ends(self, order: WorkOrder, end: CommandEnd, output: bytes) -> None:
         self._lists.end(order.run, end, output)
+
+    def command_given_back(self, order: WorkOrder, batch: int, index: int, generation: int) -> None:
+        self._lists.gave_back(order.run, index, generation, self.box, batch)
 
     def unplugged(self) -> None:
         """End everything that ran, because the power is off."""

@@ -259,10 +259,11 @@ def _spec(dice: random.Random) -> dict[str, Any]:
         survivors = dice.choice(({}, {"survivors": "keep"}, {"survivors": "release"}))
         spec["gang"] = gang | ({} if "group" in spec["placement"] else survivors)
     if dice.random() < LISTS:
-        # A list has one machine and no rules for its single command.
-        spec = {name: value for name, value in spec.items() if name not in ("scale", "gang", "retry")}
+        # The machines of a list do not work together, and it has no rules for its single command.
+        spec = {name: value for name, value in spec.items() if name not in ("gang", "retry")}
         spec["placement"].pop("group", None)
         spec |= {
+            "scale": dice.choice((1, 1, dice.randint(2, LARGEST_SCALE))),
             "command": [f"echo {number}" for number in range(dice.choice((1, 3, dice.randint(1, 60))))],
             "nprocs": dice.randint(1, 4),
             "list": {"limit": dice.choice(("never", "never", "20s"))},

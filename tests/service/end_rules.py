@@ -14,6 +14,7 @@ from provisioner.core.protocol.codec import decode
 from provisioner.core.protocol.messages import Result
 from provisioner.core.protocol.words import STREAMS, Outcome
 from provisioner.core.recipe.recipe import Recipe
+from provisioner.core.run.lists.joining import NEEDLESS
 from provisioner.core.run.records import Assignment, Node, Run
 from provisioner.core.run.states import State
 from provisioner.core.run.verdicts import LOST_AFTER_START, LOST_BEFORE_START
@@ -64,6 +65,9 @@ class EndRules:
         # If a machine of a run with several machines was overlooked, the others of its launch were ended, too.
         launches = {self._launch_of(id) for id in self.overlooked}
         released = {one.id for one in truth.cloud.model.every() if one.tags.get(LAUNCH_TAG) in launches}
+        # A machine that was to join a list may arrive when the list has ended.
+        known = truth.store.machines([one.id for one in truth.cloud.model.every()])
+        released |= {machine.id for machine in known if machine.end_wanted_for == NEEDLESS}
         spare = {one.id for one in truth.cloud.model.every()} - bound - released
         if spare:
             raise Violation("every machine that is launched is a run's", str(sorted(spare)))

@@ -45,6 +45,9 @@ class ListRules:
         elif (port, method) == ("store", "save"):
             for id in sorted({_run_of(each) for each in answer if isinstance(each, _OF_LISTS)}):
                 self._judge_list(id)
+            for worker in answer:
+                if isinstance(worker, Worker) and worker.released_at is not None:
+                    self._judge_release(worker)
             for run in answer:
                 if isinstance(run, Run) and run.commands and run.ranks_stop:
                     self._judge_stop(run, run.ranks_stop)
@@ -76,6 +79,18 @@ class ListRules:
         }
         if any(counts[state] != count for state, count in counted.items()):
             raise Violation("L5 a counter is not the blocks' count", f"{commands}, {dict(counts)}")
+
+    def _judge_release(self, worker: Worker) -> None:
+        """L8: a machine is released only without commands, so none begins on it afterwards."""
+        mine = {
+            (run, index, by)
+            for (run, index), several in self.truth.lists.given.items()
+            for by, each in several.items()
+            if each.box == worker.box
+        }
+        for run, index, generation in mine:
+            if self.truth.lists.line(run, index, generation) is None:
+                raise Violation("L8 a machine with commands is released", f"{worker}: command {index}, {generation}")
 
     def _judge_stop(self, run: Run, stop: Stop) -> None:
         """L9: the control plane orders the machine of a list to finish only after every command has a record."""

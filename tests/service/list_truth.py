@@ -36,6 +36,8 @@ class ListTruth:
         #: Commands that run now, by run and index: the machine.
         self.running: dict[tuple[str, int], str] = {}
         self.begun: set[tuple[str, int, int]] = set()
+        #: What machines have given back, by run, index and generation.
+        self.given_back: set[tuple[str, int, int, Assigned]] = set()
         #: The ends on machines, with the output, by run, index and generation; no record of it may have left the
         #: machine.
         self.ended: dict[tuple[str, int, int], tuple[CommandEnd, bytes]] = {}
@@ -45,7 +47,7 @@ class ListTruth:
         self.acknowledged: dict[str, list[CommandEnd]] = {}
 
     def handed_out(self, box: str, data: bytes) -> None:
-        """A batch is in the mailbox. L2: no generation of a command is handed out twice."""
+        """A batch is in the mailbox. L2: no generation of a command is handed out twice, unless it was given back."""
         head, texts = decode_batch(data)
         several = [index for first, count, _ in head.ranges for index in range(first, first + count)]
         if texts != [self._texts(head.run)[index].encode() for index in several]:
@@ -54,14 +56,21 @@ class ListTruth:
             for index in range(first, first + count):
                 where, mine = (head.run, index), Assigned(box, head.number)
                 known = self.given[where].setdefault(generation, mine)
+                if known != mine and (*where, generation, known) in self.given_back:
+                    known = self.given[where][generation] = mine
                 if known != mine:
                     raise Violation("L2 a command is handed out twice", f"{where}, {generation}: {known} and {mine}")
                 for other in self.given[where]:
                     self._judge_repetition(where, max(other, generation), min(other, generation))
 
-    def begin(self, run: str, index: int, generation: int, machine: str) -> None:
-        """A command begins. L1: it runs on no other machine; L2: this generation never began before."""
+    def begin(self, run: str, index: int, generation: int, machine: str, box: str, batch: int) -> None:
+        """A command begins. L1: it runs on no other machine; L2: this generation never began before.
+
+        L4: the machine has not given it back from the same batch.
+        """
         where = (run, index)
+        if (*where, generation, Assigned(box, batch)) in self.given_back:
+            raise Violation("L4 a machine begins what it gave back", f"{where}, {generation} on {machine}")
         if where in self.running:
             raise Violation("L1 a command runs twice at a time", f"{where} on {machine} and {self.running[where]}")
         if (*where, generation) in self.begun:
@@ -70,6 +79,10 @@ class ListTruth:
             self._judge_repetition(where, generation, lower)
         self.running[where] = machine
         self.begun.add((*where, generation))
+
+    def gave_back(self, run: str, index: int, generation: int, box: str, batch: int) -> None:
+        """The machine has decided that it will never begin this generation from this batch."""
+        self.given_back.add((run, index, generation, Assigned(box, batch)))
 
     def end(self, run: str, end: CommandEnd, output: bytes) -> None:
         self.running.pop((run, end.index))

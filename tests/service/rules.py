@@ -142,7 +142,8 @@ class Rules(EndRules):
         if node.verdict is None:
             raise Violation("I4 a machine is ended without a verdict", f"{machine.id}, {machine.end_wanted_for}")
         run = self.truth.store.run(node.run)
-        told = run and (run.stop or run.ranks_stop or run.attempt > node.attempt)
+        released = [worker.id for worker in self.truth.store.workers(node.run) if worker.released_at is not None]
+        told = run and (run.stop or run.ranks_stop or run.attempt > node.attempt or node.id in released)
         if agent and self._healthy(agent) and run and not told:
             raise Violation("I4 a healthy machine is ended", f"{machine.id}, {node.verdict}")
 

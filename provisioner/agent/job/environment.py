@@ -26,8 +26,8 @@ def job_environment(
     `leader` is the host name or address of rank 0. The SATURN_* variables have the names that Saturn Cloud uses in its
     jobs.
     """
-    rank, scale = str(order.rank), str(order.scale)
     commands = order.commands
+    rank, scale = str(order.rank), str(commands.machines if commands else order.scale)
     return {
         **{name: own[name] for name in HANDED_ON if own.get(name)},
         "AWS_REGION": machine.region,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from provisioner.agent.machine import kernel
@@ -12,6 +13,7 @@ from provisioner.agent.node import Node
 from provisioner.agent.slots.held import HeldFailures
 from provisioner.agent.slots.queue import Queue
 from provisioner.core.errors import Invalid
+from provisioner.core.protocol.messages import Recall
 
 #: Seconds between two turns of the thread.
 TURN = 0.2
@@ -65,6 +67,7 @@ class Errands(threading.Thread):
         if orders is not None:
             self._batches = max(self._batches, orders.batches)
             self._last = self._last or orders.last
+            self._give_back(orders.recalls)
         while self._queue.read < self._batches and not self.trouble:
             number = self._queue.read + 1
             data = self._node.mailbox.batch(number)
@@ -74,6 +77,12 @@ class Errands(threading.Thread):
                 self._queue.add(number, data)
             except Invalid as error:
                 self.trouble = f"batch {number} cannot be read: {error}"
+
+    def _give_back(self, recalls: Sequence[Recall]) -> None:
+        given = [each for each in recalls if self._queue.give_back(each.batch, each.spare)]
+        if given:
+            self._node.say(f"commands that have not begun are given back, of batch {given[0].batch}")
+            self._node.changed.set()
 
     def confirm(self) -> None:
         """Ask whether the machine is being taken back; if it is not, the failures before this request count."""

@@ -20,7 +20,7 @@ from provisioner.agent.slots.leftovers import Ending, Strangers
 from provisioner.agent.slots.queue import Queue
 from provisioner.agent.slots.slot import FRAME, KILLED, Slot
 from provisioner.core.protocol.command_lines import CommandEnd, write_end
-from provisioner.core.protocol.messages import ListReport, ListWork, Running, limit_of
+from provisioner.core.protocol.messages import Kept, ListReport, ListWork, Running, limit_of
 from provisioner.core.protocol.words import RECORDS, Outcome, Step
 
 #: Seconds between two checks of limits, orders and the job's first shell.
@@ -100,6 +100,7 @@ class Loop:
             ended=self._ended,
             failed=self._failed,
             waiting=self._queue.waiting,
+            kept=tuple(Kept(batch, count) for batch, count in self._queue.kept.items()),
         )
 
     def _turn(self) -> Ended | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +12,11 @@ from pathlib import Path
 from provisioner.agent.machine import files
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.batches import BatchHead, decode_batch
+
+#: Name of the file with the answers to recalls, and maximum number of answers in it.
+KEPT, KEPT_MOST = "kept", 16
+#: The answer to the recall of a batch of which no command waits: more commands than a batch has.
+ALL = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,10 @@ class Assigned:
 
 
 class Queue:
-    """Batches, each in a file until all of its commands have begun. One thread adds batches, another takes commands."""
+    """Batches, each in a file until all of its commands have begun.
+
+    One thread takes commands; another adds batches, and gives commands back.
+    """
 
     def __init__(self, folder: Path, run: str, attempt: int, rank: int, begun: tuple[int, int] = (0, 0)) -> None:
         """`begun` is the place, batch and position, of the last command that has begun under an earlier agent process.
@@ -34,6 +44,12 @@ class Queue:
         files.own(folder)
         self._folder = folder
         self._node = (run, attempt, rank)
+        self._lock = threading.Lock()
+        kept = folder / KEPT
+        #: By batch: how many of its commands this machine keeps, after it gave the others back.
+        self._kept: dict[int, int] = (
+            {int(key): count for key, count in json.loads(kept.read_bytes()).items()} if (kept.exists()) else {}
+        )
         numbers = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
         #: Number of the last batch that was read.
         self.read = max([*numbers, begun[0]])
@@ -48,6 +64,11 @@ class Queue:
                 self._open = commands
             else:
                 self._ahead.append((number, len(commands)))
+
+    @property
+    def kept(self) -> dict[int, int]:
+        """The latest answers to recalls: by batch, how many of its commands this machine keeps."""
+        return dict(self._kept)
 
     @property
     def waiting(self) -> int:
@@ -66,13 +87,33 @@ class Queue:
 
     def take(self) -> Assigned | None:
         """Remove and return the next command, or None. It may begin once its place is stored."""
-        while not self._open:
-            if not self._ahead:
-                return None
-            number, _ = self._ahead[0]
-            self._open.extend(self._commands(number))
-            self._ahead.popleft()
-        return self._open.popleft()
+        with self._lock:
+            while not self._open:
+                if not self._ahead:
+                    return None
+                number, _ = self._ahead[0]
+                self._open.extend(self._commands(number))
+                self._ahead.popleft()
+            return self._open.popleft()
+
+    def give_back(self, number: int, spare: int) -> bool:
+        """Give back the commands of a batch that have not begun, but for the first `spare`.
+
+        Returns False if nothing changes: the batch is not read yet, or was given back before. The answer is stored
+        before it has effect, so no later agent process begins a command that was given back. Raises OSError.
+        """
+        with self._lock:
+            if number in self._kept or number > self.read:
+                return False
+            unbegun = sum(each.batch == number for each in self._open) + dict(self._ahead).get(number, 0)
+            count = self._size(number) - max(0, unbegun - spare) if unbegun else ALL
+            kept = dict(sorted((self._kept | {number: count}).items())[-KEPT_MOST:])
+            files.replace(self._folder / KEPT, json.dumps(kept).encode())
+            self._kept = kept
+            self._open = deque(each for each in self._open if each.batch != number or each.position < count)
+            places = ((each, min(several, count) if each == number else several) for each, several in self._ahead)
+            self._ahead = deque(place for place in places if place[1])
+            return True
 
     def drop(self, before: int) -> None:
         """Delete the files of batches with smaller numbers, all of whose commands have begun."""
@@ -83,7 +124,11 @@ class Queue:
     def _commands(self, number: int) -> Iterator[Assigned]:
         head, texts = decode_batch(self._path(number).read_bytes())
         for position, ((index, generation), text) in enumerate(zip(_spread(head), texts, strict=True)):
-            yield Assigned(number, position, index, generation, text)
+            if position < self._kept.get(number, ALL):
+                yield Assigned(number, position, index, generation, text)
+
+    def _size(self, number: int) -> int:
+        return len(decode_batch(self._path(number).read_bytes())[1])
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:06d}"

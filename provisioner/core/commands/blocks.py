@@ -17,7 +17,7 @@ class CommandState(IntEnum):
     FRESH = 0
     #: A machine has it, and its end is not recorded.
     OUT = 1
-    #: It is handed out again, because its machine was lost.
+    #: It is handed out again, because its machine was lost, or gave it back.
     WAITING = 2
     SUCCEEDED = 3
     FAILED = 4
@@ -101,6 +101,10 @@ class Blocks:
             raise WrongChange(f"command {index} was taken back {GENERATION_MOST} times")
         opened, place = self._set(index, WAITING)
         opened.generations[place] += 1
+
+    def give_back(self, index: int) -> None:
+        """Take a command back from a machine that has not begun it and never will: it keeps its generation."""
+        self._set(index, WAITING)
 
     def end(self, index: int, state: CommandState) -> None:
         """Give a command its final state."""

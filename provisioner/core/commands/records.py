@@ -75,6 +75,8 @@ class Worker:
     failed: int = 0
     #: Commands a second that it can run, from the lengths of those that ended; 0 before the first.
     rate: float = 0.0
+    #: When it was decided that it gets no more commands, because none is left for it.
+    released_at: float | None = None
     #: When, after the end of the node's work, a listing of its whole inbox showed no chunk that is to be recorded.
     listed_at: float | None = None
     #: When the commands without a record were taken back from it.
@@ -93,12 +95,18 @@ class Batch:
     box: str
     #: 1 for the node's first batch, then 2, and so on.
     number: int
-    #: In the order in which the machine begins the commands.
+    #: In the order in which the machine begins the commands. They do not change until the machine answers a recall.
     ranges: tuple[Range, ...]
     #: Number of its commands without a record.
     left: int
     #: When its object was put into the mailbox.
     put_at: float | None = None
+    #: When the commands that the machine has not begun were recalled, but for the first `spare` of them; once for each
+    #: batch.
+    recall_at: float | None = None
+    spare: int = 0
+    #: The machine's answer, which is final: number of commands that it keeps. `ranges` has only these then.
+    kept: int | None = None
     closed_at: float | None = None
     version: int = 0
 

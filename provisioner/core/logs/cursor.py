@@ -60,6 +60,8 @@ class Cursor:
         self._gather(stream)
 
     def _gather(self, stream: str) -> None:
+        if not self.ranks:
+            return
         while (keys := self._keys(self._ended_to.get(stream, 0) + 1, stream)) <= self._ended:
             self._ended -= keys
             self._ended_to[stream] = self._ended_to.get(stream, 0) + 1

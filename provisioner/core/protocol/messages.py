@@ -75,6 +75,8 @@ class ListWork:
     limit: float | None = None
     #: Seconds without a command to run after which the machine ends.
     idle_limit: float = 600.0
+    #: Maximum number of machines that work on the list at once.
+    machines: int = 1
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,14 @@ class Stop:
 
 
 @dataclass(frozen=True)
+class Recall:
+    """The control plane wants the commands of a batch back that have not begun, but for the first `spare` of them."""
+
+    batch: int
+    spare: int = 0
+
+
+@dataclass(frozen=True)
 class ListOrders:
     """The batches of commands that a machine has to run. The agent keeps the highest number and the mark `last`."""
 
@@ -164,6 +174,8 @@ class ListOrders:
     batches: int = 0
     #: Whether no batch follows: the machine ends when its commands have ended.
     last: bool = False
+    #: Each until its answer was read. The agent answers each batch once, for good.
+    recalls: tuple[Recall, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -210,6 +222,14 @@ class Running:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """The answer to a recall: the machine begins only the first `count` commands of the batch."""
+
+    batch: int
+    count: int
+
+
+@dataclass(frozen=True)
 class ListReport:
     """What a machine has done of a list of commands."""
 
@@ -221,6 +241,8 @@ class ListReport:
     failed: int = 0
     #: Number of commands that were read and have not begun.
     waiting: int = 0
+    #: The latest answers to recalls.
+    kept: tuple[Kept, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -83,11 +83,8 @@ class ListOptions(Part):
     restart_lost: Annotated[None, later("leaving lost commands; leave it out", True, "true")] = None
 
 
-def unsupported(scale: int, retry: Retry) -> Iterator[tuple[Path, str]]:
+def unsupported(retry: Retry) -> Iterator[tuple[Path, str]]:
     """Yield the fields that this version does not support for a list of commands, as (path, message)."""
-    if scale > 1:
-        reason = "a list of commands on several machines; write 1, and more nprocs"
-        yield ("spec", "scale"), f"not in this version: {reason}"
     for name, reason in (
         ("on", "choosing which commands of a list to repeat"),
         ("requeue_on", "commands of a list that run again"),

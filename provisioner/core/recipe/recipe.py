@@ -350,11 +350,11 @@ def _clashes(spec: Spec) -> Iterator[tuple[Path, str]]:
             ("spec", "gang", "survivors"),
             "machines in a placement group cannot be kept, because EC2 seldom has room for another one in it",
         )
-    if spec.placement.group and spec.scale == 1:
-        yield (
-            ("spec", "placement", "group"),
-            "a placement group is for several machines: set scale to 2 or more, or leave placement.group out",
-        )
+    if spec.placement.group and spec.together == 1:
+        needs = "set scale to 2 or more, or leave placement.group out"
+        if spec.commands:
+            needs = "the machines of a list do not work together; leave placement.group out"
+        yield ("spec", "placement", "group"), f"a placement group is for several machines: {needs}"
     if spec.gang.workers == "ignore" and spec.gang.success != "leader":
         yield ("spec", "gang", "workers"), "ignore needs success: leader, because then rank 0 decides when the run ends"
     taken: dict[str, int] = {}
@@ -375,7 +375,7 @@ def _clashes(spec: Spec) -> Iterator[tuple[Path, str]]:
                 f"{secret.location} is taken by {holder}; leave one of them out",
             )
     yield from _files_that_are_folders(spec)
-    yield from lists.unsupported(spec.scale, spec.retry) if spec.commands else lists.unused(spec.nprocs, spec.list)
+    yield from lists.unsupported(spec.retry) if spec.commands else lists.unused(spec.nprocs, spec.list)
     for index, code in enumerate(spec.retry.requeue_on):
         if code in spec.retry.on:
             yield (

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from provisioner.core.cloud.clock_skew import TOLERANCE
 from provisioner.core.run import capacity, launch_answers, launching, records, survivors, verdicts
+from provisioner.core.run.lists import joining
 from provisioner.core.run.machines import silence
 from provisioner.core.run.records import Drought, KnownMachine, Launch, Live, Node, Run, TemplateHealth
 from provisioner.core.run.states import Waiting
@@ -46,6 +47,8 @@ def run(item: Run, now: float, backoff: float = 0.0) -> Run:
         item = replace(item, verdict=replace(item.verdict, at=now))
     if item.stop and item.stop.at > now + SLACK:
         item = replace(item, stop=replace(item.stop, at=now))
+    if item.joining and item.joining.next_try_at > now + SLACK + LONGEST.get(item.joining.waiting, joining.PAUSE):
+        item = replace(item, joining=replace(item.joining, next_try_at=now))
     if item.ranks_stop and item.ranks_stop.at > now + SLACK:
         item = replace(item, ranks_stop=replace(item.ranks_stop, at=now, begin_at=0.0, kill_at=0.0))
     return item

@@ -62,32 +62,47 @@ def answered(
         recipe = recipe_of(run)
         waits = unfilled(run, refusals, len(recipe.spec.markets) if recipe else 1, now)
         records += [waits, story.no_machine(waits, launch.id, now)]
+    return [*records, *closed(launch, machines, refusals, droughts, now)]
+
+
+def closed(
+    launch: Launch,
+    machines: Sequence[KnownMachine],
+    refusals: Sequence[Refusal],
+    droughts: Mapping[str, Drought],
+    now: float,
+) -> list[Record]:
+    """Return the launch, closed, and the droughts that its answer begins or ends."""
     refused = [(each.offer, each.error.code) for each in refusals if each.offer and isinstance(each.error, DRYING)]
     given = [machine.offer for machine in machines]
-    records += capacity.after_refusals(refused, given, droughts, set(launch.request.subnets), now)
+    dry = capacity.after_refusals(refused, given, droughts, set(launch.request.subnets), now)
     result = f"{len(machines)} of {launch.request.count} machines"
-    return [*records, replace(launch, closed_at=now, result=result)]
+    return [*dry, replace(launch, closed_at=now, result=result)]
+
+
+def new_node(launch: Launch, run: Run, attempt: int, rank: int, machine: KnownMachine, epoch: int, now: float) -> Node:
+    """Return the node of a rank on a machine of the launch."""
+    template = launch.request.template
+    return Node(
+        id=f"{run.id}.{attempt}.{rank}",
+        run=run.id,
+        attempt=attempt,
+        rank=rank,
+        launch=launch.id,
+        template=template.name,
+        instance_id=machine.id,
+        box=mailbox(template.role_id, machine.id),
+        bound_at=now,
+        epoch=epoch,
+    )
 
 
 def _bound(
     launch: Launch, run: Run, machines: Sequence[KnownMachine], kept: Sequence[Assignment], epoch: int, now: float
 ) -> list[Record]:
-    attempt, template = run.attempt + 1, launch.request.template
-    ranks = launch.ranks or range(len(machines))
+    attempt, ranks = run.attempt + 1, launch.ranks or range(len(machines))
     nodes = [
-        Node(
-            id=f"{run.id}.{attempt}.{rank}",
-            run=run.id,
-            attempt=attempt,
-            rank=rank,
-            launch=launch.id,
-            template=template.name,
-            instance_id=machine.id,
-            box=mailbox(template.role_id, machine.id),
-            bound_at=now,
-            epoch=epoch,
-        )
-        for rank, machine in zip(ranks, machines, strict=True)
+        new_node(launch, run, attempt, rank, machine, epoch, now) for rank, machine in zip(ranks, machines, strict=True)
     ]
     nodes += [_again(each.node, attempt, epoch, now) for each in kept]
     state = transition(run.state, State.BOOTING)

@@ -88,17 +88,20 @@ def plan_launches(
     now: float,
     tokens: Iterator[str],
     kept: Mapping[str, Sequence[Assignment]] = MappingProxyType({}),
+    joins: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
 ) -> LaunchPlan:
     """Return the launches for the queued runs whose next try is due.
 
     At most `room` more machines may be alive (None: any number). `health` is by the template's name. `kept` has, by
     run, the nodes whose machines its next attempt uses again: the launch is for the other ranks, near these machines.
+    `joins` has, by list run that gets further machines, their ranks.
     """
     plan = LaunchPlan()
     groups: dict[_Group, list[Run]] = {}
     for run, recipe in waiting:
         if run.state is State.QUEUED and run.next_try_at <= now and not run.stop:
-            groups.setdefault(_group(run, recipe, kept.get(run.id, ())), []).append(run)
+            group = _group(run, recipe, kept.get(run.id, ()), joins.get(run.id, ()))
+            groups.setdefault(group, []).append(run)
     for group, runs in groups.items():
         possible = _possible(group, site)
         if not possible:
@@ -112,7 +115,7 @@ def plan_launches(
             continue
         allowed = runs if room is None else runs[: room // group.count]
         text = "as many machines are alive as max_machines allows"
-        if group.count > 1 and room is not None:
+        if group.scale > 1 and room is not None:
             left = room - len(allowed) * group.count
             text = f"the run needs {group.count} machines at once, but max_machines leaves room for only {left} more"
         plan.runs.extend(_wait(run, Waiting.LIMIT, text, now + ROOM_EVERY) for run in runs[len(allowed) :])
@@ -127,7 +130,7 @@ def plan_launches(
             plan.runs.extend(_wait(run, Waiting.CONFIGURATION, text, now + TEMPLATE_EVERY) for run in held)
         if room is not None:
             room -= len(allowed) * group.count
-        most = LARGEST_LAUNCH if group.scale == 1 else 1
+        most = LARGEST_LAUNCH if group.scale == 1 and not group.ranks else 1
         for first in range(0, len(allowed), most):
             members = allowed[first : first + most]
             launch = _launch(group, members, offers, site, next(tokens), now)
@@ -164,14 +167,14 @@ def _unblocked(runs: Sequence[Run], now: float) -> list[Run]:
     ]
 
 
-def _group(run: Run, recipe: Recipe, kept: Sequence[Assignment]) -> _Group:
+def _group(run: Run, recipe: Recipe, kept: Sequence[Assignment], joins: tuple[int, ...]) -> _Group:
     spec, near, ranks = recipe.spec, kept[0].machine.offer if kept else None, {each.node.rank for each in kept}
     return _Group(
         run.owner,
         run.job_name,
         run.job_revision,
         spec.together,
-        tuple(rank for rank in range(spec.together) if rank not in ranks) if ranks else (),
+        tuple(rank for rank in range(spec.together) if rank not in ranks) if ranks else joins,
         spec.machine_lifetime,
         (near.instance_type,) if near else spec.instance_types,
         (near.zone,) if near else spec.placement.zones,
@@ -181,7 +184,7 @@ def _group(run: Run, recipe: Recipe, kept: Sequence[Assignment]) -> _Group:
         # EC2 disks have whole GiB.
         spec.placement.disk_size and math.ceil(spec.placement.disk_size / (1 << 30)),
         spec.placement.disk_throughput,
-        spec.scale > 1 and spec.placement.group == "cluster",
+        spec.together > 1 and spec.placement.group == "cluster",
     )
 
 

@@ -13,8 +13,8 @@ from provisioner.core.commands.records import Batch, CommandList, Worker
 from provisioner.core.protocol.messages import Orders, Peers
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import progress, story, survivors
-from provisioner.core.run.launching import machines_left
-from provisioner.core.run.lists import advancing
+from provisioner.core.run.launching import LARGEST_LAUNCH, machines_left
+from provisioner.core.run.lists import advancing, joining
 from provisioner.core.run.machines.listings import to_terminate
 from provisioner.core.run.progress import Advance
 from provisioner.core.run.ranks import stop_of
@@ -103,6 +103,21 @@ class Plan:
                 else:
                     due.runs.append((run, recipe))
         return due
+
+    @cached_property
+    def joins(self) -> list[tuple[Run, Recipe, tuple[int, ...]]]:
+        """List runs that get further machines, with the ranks of these."""
+        found: list[tuple[Run, Recipe, tuple[int, ...]]] = []
+        for run in self.live.runs:
+            if not run.commands or run.scale == 1:
+                continue
+            ranks = joining.missing(
+                run, self._lists[run.id], self._workers, self._batches[run.id], self.assignments[run.id], self.now
+            )
+            ranks = ranks[: min(LARGEST_LAUNCH, max(1, LARGEST_LAUNCH if self.room is None else self.room))]
+            if ranks and (recipe := recipe_of(run)):
+                found.append((run, recipe, ranks))
+        return found
 
     @cached_property
     def kept(self) -> Mapping[str, list[Assignment]]:
@@ -216,9 +231,6 @@ class Plan:
     @cached_property
     def orders(self) -> list[tuple[Run, Node, Orders]]:
         """Nodes at work whose orders have changed, with the orders."""
-        batches: defaultdict[str, list[Batch]] = defaultdict(list)
-        for batch in self.live.batches:
-            batches[batch.run].append(batch)
         several = {run.id: progress.orders(run) for run in self.live.runs}
         digests = {id: progress.orders_digest(wanted) for id, wanted in several.items()}
         found: list[tuple[Run, Node, Orders]] = []
@@ -227,7 +239,7 @@ class Plan:
             if node.verdict is not None or node.work_put_at is None:
                 continue
             if run.commands:
-                wanted = advancing.orders(run, self._lists[run.id], self._workers.get(node.id), batches[run.id])
+                wanted = advancing.orders(run, self._lists[run.id], self._workers.get(node.id), self._batches[run.id])
                 digest = progress.orders_digest(wanted)
             if digest != node.orders:
                 found.append((run, node, wanted))
@@ -303,6 +315,14 @@ class Plan:
     def _workers(self) -> Mapping[str, Worker]:
         """The workers of all lists, by node id."""
         return {each.id: each for each in self.live.workers}
+
+    @cached_property
+    def _batches(self) -> Mapping[str, list[Batch]]:
+        """The open batches of all lists, by run."""
+        found: defaultdict[str, list[Batch]] = defaultdict(list)
+        for batch in self.live.batches:
+            found[batch.run].append(batch)
+        return found
 
     @cached_property
     def _runs(self) -> Mapping[str, Run]:

@@ -4,12 +4,13 @@ The functions are pure and level-triggered: they read only records, not messages
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from provisioner.core.cloud.machines import ENDING
 from provisioner.core.protocol.codec import encode
-from provisioner.core.protocol.messages import Orders, limit_of
+from provisioner.core.protocol.messages import Orders, Stop, limit_of
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.parts import Gang, Limits, Retry
 from provisioner.core.recipe.recipe import Recipe
@@ -92,9 +93,17 @@ def refuse(run: Run, reason: str, now: float) -> Run:
 
 
 def ends_of(
-    run: Run, current: Sequence[Assignment], recipe: Recipe | None, now: float, reports_unreadable_at: float
+    run: Run,
+    current: Sequence[Assignment],
+    recipe: Recipe | None,
+    now: float,
+    reports_unreadable_at: float,
+    stops: Mapping[str, Stop] = MappingProxyType({}),
 ) -> Ranks:
-    """Give each rank the verdict of its result, or a presumed one after its mailbox was searched for a result."""
+    """Give each rank the verdict of its result, or a presumed one after its mailbox was searched for a result.
+
+    `stops` are the orders to stop that single machines got, by node id.
+    """
     limits, found, seek = recipe.spec.bounds if recipe else Limits(), dict[int, Verdict](), list[Node]()
     for each in current:
         node = each.node
@@ -103,7 +112,9 @@ def ends_of(
         elif node.result:
             found[node.rank] = verdicts.ended_by_result(node.result, node, now)
         else:
-            presumed = verdicts.presume(run, node, each.machine, limits, reports_unreadable_at)
+            own = stops.get(node.id) if not stop_of(run) else None
+            told = replace(run, ranks_stop=own) if own else run
+            presumed = verdicts.presume(told, node, each.machine, limits, reports_unreadable_at)
             if now < presumed.at:
                 seek += [node] if node.report is not None and node.report.finished else []
             elif node.result_sought_at is None or node.result_sought_at < presumed.at:

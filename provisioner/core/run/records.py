@@ -49,6 +49,24 @@ class Verdict:
             object.__setattr__(self, "exit_code", None)
 
 
+@dataclass(frozen=True)
+class Joining:
+    """The launches of further machines for the present attempt of a list run, which begins with one machine."""
+
+    #: The attempt that the machines join, and the rank of the next one.
+    attempt: int
+    next_rank: int = 1
+    #: The open launch; empty if there is none.
+    launch: str = ""
+    #: As the fields of `Run` with these names.
+    next_try_at: float = 0.0
+    tier: int = 0
+    dry_launches: int = 0
+    waiting: Waiting | None = None
+    waiting_for: str = ""
+    tried: tuple[Tried, ...] = ()
+
+
 #: A job's id, the number of its recipe's revision, and the number of machines, which a start may change.
 Variant = tuple[str, int, int]
 
@@ -91,6 +109,8 @@ class Run:
     scale: int = 1
     #: Number of commands of its list; 0 if it has a single command. The recipe of its `variant` may differ in this.
     commands: int = 0
+    #: None for runs with a single command, and before the first launch of a further machine.
+    joining: Joining | None = None
     #: The attempt whose ranks are ordered to execute the command, because all of them were ready; 0 before the first.
     start_order: int = 0
     #: The order to stop for the other ranks of the present attempt, after the end of one rank decided the attempt.
@@ -240,7 +260,8 @@ class Launch:
     closed_at: float | None = None
     #: The result in one line.
     result: str = ""
-    #: The ranks of its only run that get the machines; empty if every rank of every run gets one.
+    #: The ranks of its only run that get the machines; empty if every rank of every run gets one. If the machines are
+    #: not launched together, they join a list run.
     ranks: tuple[int, ...] = ()
     version: int = 0
 

@@ -105,6 +105,23 @@ def bound(run: Run, machines: Sequence[KnownMachine], kept: int, at: float) -> E
     return event(run, f"attempt {run.attempt}: {ids}, {offer}{again}", at, instance_id=alone, launch=machines[0].launch)
 
 
+def joined(run: Run, machines: Sequence[KnownMachine], at: float) -> Event:
+    """Return the event of further machines of a list run, which have the same offer or several."""
+    ids = ", ".join(machine.id for machine in machines) if len(machines) <= NAMED else f"{len(machines)} machines"
+    alone = machines[0].id if len(machines) == 1 else ""
+    several = ", ".join(sorted({str(machine.offer) for machine in machines}))
+    text = f"more machines: {ids}, {several}" if len(machines) > 1 else f"another machine: {ids}, {several}"
+    return event(run, text, at, instance_id=alone, launch=machines[0].launch)
+
+
+def joiners_wait(old: Run, new: Run, at: float) -> list[Event]:
+    """Return the event of a new cause for which the further machines of a list run wait; none if it is not new."""
+    before, after = (each.joining.waiting if each.joining else None for each in (old, new))
+    if not after or after is before or not new.joining:
+        return []
+    return [event(new, f"further machines wait, {after}: {new.joining.waiting_for}", at)]
+
+
 def adopted(run: Run, machine: KnownMachine, at: float) -> Event:
     text = f"attempt {run.attempt}: {machine.id} was found running it after the store was restored"
     return event(run, text, at, instance_id=machine.id, launch=machine.launch)

@@ -90,8 +90,12 @@ def work_order(
         gather_limit=limits.gather or 0.0,
         launcher_variables=spec.gang.env,
         waiting_limit=LONGEST if spec.keeps_survivors else 0.0,
-        commands=ListWork(spec.nprocs, len(spec.commands), spec.list.limit) if spec.commands else None,
+        commands=_list_work(spec) if spec.commands else None,
     )
+
+
+def _list_work(spec: Spec) -> ListWork:
+    return ListWork(spec.nprocs, len(spec.commands), spec.list.limit, machines=spec.scale)
 
 
 def _environment(spec: Spec) -> Mapping[str, str]:

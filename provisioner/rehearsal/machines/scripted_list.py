@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from provisioner.core.protocol import keys
 from provisioner.core.protocol.batches import decode_batch
 from provisioner.core.protocol.command_lines import CommandEnd, write_end
-from provisioner.core.protocol.messages import ListOrders, ListReport, ListWork, Orders, Running, Span, WorkOrder
+from provisioner.core.protocol.messages import Kept, ListOrders, ListReport, ListWork, Orders, Running, Span, WorkOrder
 from provisioner.core.protocol.words import RECORDS, Outcome, SignalCause, Step
 from provisioner.rehearsal.machines.script import CommandScript
 from provisioner.rehearsal.machines.scripted_agent import Doing, Ended, ScriptedAgent
@@ -44,9 +44,11 @@ class Slots:
         skew: float,
         begins: Callable[[Try], None],
         ends: Callable[[CommandEnd, bytes], None],
+        gives_back: Callable[[int, int, int], None],
     ) -> None:
         """`begins`, and `ends` with the output, are called for each command.
 
+        `gives_back` is called with its batch, index and generation.
         `skew` is the number of seconds by which the machine's clock is ahead.
         """
         self.takes = True
@@ -59,10 +61,14 @@ class Slots:
         #: When the machine last had a command that runs or waits.
         self.busy_at = 0.0
         self._script, self._limit, self._skew = script, work.limit, skew
-        self._begins, self._ends = begins, ends
+        self._begins, self._ends, self._gives_back = begins, ends, gives_back
         #: The next commands: batch, index, generation, and when the batch was read.
         self._queue: deque[tuple[int, int, int, float]] = deque()
         self._free = [(0.0, slot) for slot in range(work.slots)]
+        #: Number of commands of each batch.
+        self._sizes: dict[int, int] = {}
+        #: The answers to recalls: by batch, how many of its commands the machine keeps.
+        self.kept: dict[int, int] = {}
 
     @property
     def waiting(self) -> int:
@@ -76,8 +82,20 @@ class Slots:
         """Queue the commands of the next batch."""
         head, _ = decode_batch(data)
         self.batches = head.number
+        self._sizes[head.number] = sum(count for _, count, _ in head.ranges)
         for first, count, generation in head.ranges:
             self._queue.extend((head.number, index, generation, now) for index in range(first, first + count))
+
+    def give_back(self, batch: int, spare: int) -> None:
+        """Give back the commands of a batch that have not begun, but for the first `spare`; once for each batch."""
+        if batch in self.kept or batch > self.batches:
+            return
+        mine = [each for each in self._queue if each[0] == batch]
+        self.kept[batch] = self._sizes[batch] - len(mine[spare:])
+        for _, index, generation, _ in mine[spare:]:
+            self._gives_back(batch, index, generation)
+        gone = set(mine[spare:])
+        self._queue = deque(each for each in self._queue if each not in gone)
 
     def advance(self, now: float) -> None:
         """Begin and end all commands that are due."""
@@ -151,6 +169,9 @@ class ListAgent(ScriptedAgent):
     def command_ends(self, order: WorkOrder, end: CommandEnd, output: bytes) -> None:
         """Called when a command of the list has ended, before its record is put."""
 
+    def command_given_back(self, order: WorkOrder, batch: int, index: int, generation: int) -> None:
+        """Called when the machine has decided never to begin a command that was recalled."""
+
     def resumed(self) -> Doing[None]:
         if self.slots:
             # The container ended with the first agent process, and its running commands with it.
@@ -166,7 +187,12 @@ class ListAgent(ScriptedAgent):
             Running(each.slot, each.index, each.generation, each.began + self.script.skew) for each in slots.running
         )
         return ListReport(
-            batches=slots.batches, running=running, ended=slots.ended, failed=slots.failed, waiting=slots.waiting
+            batches=slots.batches,
+            running=running,
+            ended=slots.ended,
+            failed=slots.failed,
+            waiting=slots.waiting,
+            kept=tuple(Kept(batch, count) for batch, count in sorted(slots.kept.items())[-16:]),
         )
 
     def _execute(self, order: WorkOrder) -> Doing[Ended | None]:
@@ -181,6 +207,7 @@ class ListAgent(ScriptedAgent):
             self.script.skew,
             lambda begun: self.command_begins(order, begun),
             lambda end, output: self.command_ends(order, end, output),
+            lambda *place: self.command_given_back(order, *place),
         )
         self.slots.busy_at = self._now()
         ended = yield from self._work_list(order, order.commands, self.slots)
@@ -222,6 +249,11 @@ class ListAgent(ScriptedAgent):
                     self.signal_cause = SignalCause.STOP
                     return found.stop.outcome, 143, found.stop.reason
                 orders = found.commands or orders
+                answered = len(slots.kept)
+                for each in orders.recalls:
+                    slots.give_back(each.batch, each.spare)
+                if len(slots.kept) > answered:
+                    report_at = self._now()
             if self._now() >= report_at:
                 yield from self.report(Step.COMMAND)
                 report_at = self._now() + order.heartbeat_interval

@@ -1,6 +1,6 @@
 """Store each launch before its call is made; then make the call, repeat it, or look up its machines."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from provisioner.core.cloud.launches import LaunchAnswer, LaunchedMachine, Refusal
@@ -9,6 +9,7 @@ from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import story
 from provisioner.core.run.launch_answers import answered, unfilled
 from provisioner.core.run.launching import plan_launches
+from provisioner.core.run.lists.joining import as_planned, as_queued, joined
 from provisioner.core.run.plan import Plan
 from provisioner.core.run.progress import refuse
 from provisioner.core.run.records import Assignment, KnownMachine, Launch, Node, Record, Run
@@ -36,9 +37,10 @@ class Launches:
     def store(self, plan: Plan, epoch: int) -> list[Launch]:
         """Store launches for due runs, and the causes for which the other due runs wait; return the launches."""
         if plan.due.refused:
-            self._save_waiting(plan.due.refused, {}, epoch)
+            self._installation.save(self._planned(plan, plan.due.refused, {}, plan.now), epoch=epoch)
         by_profile: dict[str, list[tuple[Run, Recipe]]] = {}
-        for run, recipe in plan.due.runs:
+        # Runs without a machine come first.
+        for run, recipe in [*plan.due.runs, *((as_queued(run), recipe) for run, recipe, _ in plan.joins)]:
             by_profile.setdefault(self._installation.policy.profile_of(run.owner), []).append((run, recipe))
         room, launches = plan.room, list[Launch]()
         for profile, waiting in by_profile.items():
@@ -59,21 +61,29 @@ class Launches:
             # Treat the error like the answer to a launch: a permanent error ends the runs; after others, the runs wait.
             refusals = (Refusal(error),)
             runs = [unfilled(run, refusals, len(recipe.spec.markets), now) for run, recipe in waiting]
-            self._save_waiting(runs, causes, epoch)
+            installation.save(self._planned(plan, runs, causes, now), epoch=epoch)
             return []
         droughts = {each.id: each for each in plan.live.droughts}
         health = {each.id: each for each in plan.live.templates}
-        launched = plan_launches(waiting, site, droughts, health, room, now, self._tokens(), plan.kept)
+        joins = {run.id: ranks for run, _, ranks in plan.joins}
+        launched = plan_launches(waiting, site, droughts, health, room, now, self._tokens(), plan.kept, joins)
         refused = [refuse(run, reason, now) for run, reason in launched.refused]
-        events = story.planned([*launched.runs, *refused], causes, now)
         placement_groups.expect(installation, launched.launches)
-        records: list[Record] = [*launched.launches, *launched.runs, *refused, *launched.templates, *events]
+        records: list[Record] = [*launched.launches, *launched.templates]
+        records += self._planned(plan, [*launched.runs, *refused], causes, now)
         stored = installation.save(records, epoch=epoch)
         return [each for each in stored if isinstance(each, Launch)]
 
-    def _save_waiting(self, runs: Sequence[Run], causes: Mapping[str, Waiting | None], epoch: int) -> None:
-        records: list[Record] = [*runs, *story.planned(runs, causes, self._installation.now())]
-        self._installation.save(records, epoch=epoch)
+    @staticmethod
+    def _planned(plan: Plan, runs: Iterable[Run], causes: Mapping[str, Waiting | None], now: float) -> list[Record]:
+        """Return the runs to save after their launches were planned, with their events."""
+        at_work, records = {run.id: run for run, _, _ in plan.joins}, list[Record]()
+        queued = [run for run in runs if run.id not in at_work]
+        for found in runs:
+            if run := at_work.get(found.id):
+                after = as_planned(run, found, now)
+                records += [after, *story.joiners_wait(run, after, now)]
+        return [*records, *queued, *story.planned(queued, causes, now)]
 
     def _tokens(self) -> Iterator[str]:
         while True:
@@ -142,8 +152,12 @@ class Launches:
         for refusal in answer.refusals:
             installation.meter.refused(getattr(refusal.error, "code", ""))
         now = installation.now()
-        again = self._kept(runs[0], now) if launch.ranks and runs else ()
-        records = answered(launch, runs, machines, answer.refusals, droughts, epoch, now, again)
+        if launch.ranks and not launch.request.together:
+            run = runs[0] if runs else None
+            records = joined(launch, run, machines, answer.refusals, droughts, epoch, now)
+        else:
+            again = self._kept(runs[0], now) if launch.ranks and runs else ()
+            records = answered(launch, runs, machines, answer.refusals, droughts, epoch, now, again)
         return [each for each in installation.save(records, epoch=epoch) if isinstance(each, Node)]
 
     def _kept(self, run: Run, now: float) -> list[Assignment]:

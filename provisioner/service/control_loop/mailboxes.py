@@ -22,7 +22,6 @@ from provisioner.core.run.machines.messages import (
     stream_ends,
 )
 from provisioner.core.run.progress import orders_digest
-from provisioner.core.run.ranks import stop_of
 from provisioner.core.run.records import Assignment, Event, Live, Node, Record, Run, Verdict
 from provisioner.core.run.work_order import work_order
 from provisioner.ports.bucket import Bucket, Entry
@@ -178,11 +177,11 @@ class Mailboxes:
         self._installation.bucket.put(peers_key(node.box), encode(peers))
         return [replace(node, peers_put_at=self._installation.now())]
 
-    def put_orders(self, run: Run, node: Node, orders: Orders) -> Sequence[Record]:
+    def put_orders(self, node: Node, orders: Orders) -> Sequence[Record]:
         """Write the orders to the machine's mailbox; return the node with their digest."""
         self._installation.bucket.put(orders_key(node.box), encode(orders))
         told = replace(node, orders=orders_digest(orders))
-        if stop_of(run) and node.stop_put_at is None:
+        if orders.stop and node.stop_put_at is None:
             told = replace(told, stop_put_at=self._installation.now())
         return [told]
 

@@ -174,7 +174,7 @@ class Reconciler:
         """Write the orders and the addresses of runs with several machines: their ranks start and stop together."""
         if any(run.together > 1 for run in current.live().runs):
             together = [each for each in current.plan().orders if each[0].together > 1]
-            current.do(lambda told: self._mailboxes.put_orders(*told), together)
+            current.do(lambda told: self._mailboxes.put_orders(*told[1:]), together)
             current.do(lambda pair: self._mailboxes.put_peers(*pair), current.plan().peers)
 
     def _act(self, current: Pass) -> None:
@@ -187,7 +187,7 @@ class Reconciler:
             current.attempt(lambda: self._lists.hand_out(current))
             plan = current.plan()
         alone = [each for each in plan.orders if each[0].together == 1]
-        current.do(lambda told: self._mailboxes.put_orders(*told), alone)
+        current.do(lambda told: self._mailboxes.put_orders(*told[1:]), alone)
         if plan.consoles:
             # The terminations have changed the machines' records.
             current.do(lambda pair: self._machines.keep_console(*pair), current.plan().consoles)

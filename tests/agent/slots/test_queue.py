@@ -69,3 +69,43 @@ def test_next_process_goes_on_after_the_last_command_that_has_begun(
     while command := second.take():
         got.append(command.index)
     assert got == list(range(index))
+
+
+def test_commands_that_have_not_begun_are_given_back(tmp_path: Path) -> None:
+    made = queue(tmp_path)
+    for number, first in ((1, 0), (2, 10), (3, 20)):
+        made.add(number, batch(number, ((first, 4, 1),)))
+    taken = [made.take() for _ in range(2)]
+    assert made.give_back(1, 1)
+    assert made.give_back(3, 0)
+    assert not made.give_back(3, 4), "the first answer is final"
+    assert not made.give_back(4, 0), "this batch was not read"
+    assert made.kept == {1: 3, 3: 0}
+    assert made.waiting == 5
+    after = queue(tmp_path, (taken[-1].batch, taken[-1].position) if taken[-1] else (0, 0))
+    assert (after.kept, after.waiting) == (made.kept, 5)
+    for each in (made, after):
+        assert [each and each.index for each in iter(each.take, None)] == [2, 10, 11, 12, 13]
+
+
+def test_a_batch_that_has_begun_whole_keeps_all(tmp_path: Path) -> None:
+    made = queue(tmp_path)
+    made.add(1, batch(1))
+    made.add(2, batch(2))
+    while command := made.take():
+        made.drop(command.batch)
+    assert made.give_back(1, 0)
+    assert made.kept[1] > 3
+
+
+def test_nothing_is_given_back_if_the_answer_cannot_be_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = queue(tmp_path)
+    made.add(1, batch(1))
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("provisioner.agent.machine.files.replace", full)
+    with pytest.raises(OSError, match="no space left"):
+        made.give_back(1, 0)
+    assert (made.kept, made.waiting) == ({}, 3)

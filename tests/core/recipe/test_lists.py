@@ -81,10 +81,6 @@ PROBLEMS: list[tuple[dict[str, Any], str]] = [
     ({"nprocs": 4}, "nprocs: nprocs is for a list of commands; write command as a list, or leave nprocs out"),
     ({"list": {"limit": "1m"}}, "list: list is for a list of commands; write command as a list, or leave list out"),
     (
-        {"command": LINES, "scale": 2},
-        "scale: not in this version: a list of commands on several machines; write 1, and more nprocs",
-    ),
-    (
         {"command": LINES, "retry": {"on": [1]}},
         "retry.on: not in this version: choosing which commands of a list to repeat; leave it out",
     ),
@@ -148,9 +144,6 @@ def test_start_replaces_a_list_by_a_command_or_a_command_by_a_list() -> None:
     other = with_overrides(several, {"A": "1"}, '["x", "y"]').spec
     assert (other.commands, other.nprocs, other.list.limit) == (("x", "y"), 2, 60.0)
     assert with_overrides(recipe(), {}, '["x"]').spec.commands == ("x",)
-    with pytest.raises(Invalid, match=r"^start: spec\.scale: not in this version: a list of commands"):
-        with_overrides(recipe(scale=2), {}, '["x"]')
-    with pytest.raises(Invalid, match=r"^start: spec\.scale: not in this version: a list of commands"):
-        with_overrides(several, {}, None, scale=2)
+    assert with_overrides(several, {}, None, scale=2).spec.scale == 2
     with pytest.raises(Invalid, match=r"^start: spec\.command\[1\]: found ' '; write the shell line to run"):
         with_overrides(several, {}, '["x", " "]')

@@ -1,7 +1,7 @@
 """Advance the run of a list: its state, its outcome, and the orders for its machines.
 
-A list run ends when its commands have ended. The loss of a machine only costs time: its commands wait for the machine
-of the next attempt.
+A list run ends when its commands have ended. The loss of a machine only costs time: its commands wait for another one,
+which is a machine of the next attempt if it was the last of its attempt.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +13,7 @@ from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.parts import Limits, Retry
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import progress, verdicts
+from provisioner.core.run.lists import recalling
 from provisioner.core.run.progress import Advance
 from provisioner.core.run.ranks import has_started, stop_of
 from provisioner.core.run.records import Assignment, Run, Verdict
@@ -39,7 +40,8 @@ def advance(
     limits, retries, retry = (
         (recipe.spec.bounds, recipe.spec.retries, recipe.spec.retry) if recipe else (Limits(), 0, Retry())
     )
-    ranks = progress.ends_of(run, current, recipe, now, reports_unreadable_at)
+    released = {each.node.id: stop for each in current if (stop := _release_of(workers.get(each.node.id)))}
+    ranks = progress.ends_of(run, current, recipe, now, reports_unreadable_at, released)
     run = progress.progressed(ranks)
     over, began = verdict(commands, now), first_begin(held)
     late = not over and began is not None and now >= began + limits.runtime
@@ -55,8 +57,11 @@ def advance(
         return Advance(replace(ended, state=transition(run.state, State.STOPPING)), ranks.settled, ranks.seek)
     if ranks.open or not all(_settled(run, each, workers) for each in current):
         return Advance(run, ranks.settled, ranks.seek)
-    found = _of_attempt(run, ranks.verdict())
+    found = _of_attempt(run, _last(ranks.ends.values()))
     started = any(has_started(each.node) for each in current)
+    if any(workers[each.node.id].ended for each in current if each.node.id in workers):
+        # Lost machines count against the run only while they end no command.
+        run = replace(run, lost_before_start=0, lost_after_start=0)
     run = verdicts.follow(run, found, retries, started, progress.following(run, now), retry)
     return Advance(replace(run, state=transition(run.state, State.STOPPING)), ranks.settled)
 
@@ -67,8 +72,20 @@ def _settled(run: Run, each: Assignment, workers: Mapping[str, Worker]) -> bool:
     return worker is None or worker.closed_at is not None or bool(stop_of(run) and not each.node.result)
 
 
+def _last(ends: Iterable[Verdict]) -> Verdict:
+    """Return the verdict on the machine that ended last, of those that were not released if there are any."""
+    return max(ends, key=lambda verdict: (verdict.outcome is not Outcome.SUCCEEDED, verdict.at))
+
+
+def _release_of(worker: Worker | None) -> Stop | None:
+    """Return the order to end for a machine that was released."""
+    if worker is None or worker.released_at is None:
+        return None
+    return Stop(Outcome.SUCCEEDED, "no command is left for this machine", worker.released_at, ends_run=False)
+
+
 def _of_attempt(run: Run, found: Verdict) -> Verdict:
-    """Return the verdict on an attempt whose machine has ended, while the list has open commands."""
+    """Return the verdict on an attempt whose machines have ended, while the list has open commands."""
     ended = (Outcome.SUCCEEDED, Outcome.CANCELLED, Outcome.LOST, Outcome.INTERRUPTED)
     if (stop := stop_of(run)) and found.outcome in ended:
         return replace(found, outcome=stop.outcome, reason=stop.reason, exit_code=None)
@@ -112,11 +129,13 @@ def orders(run: Run, commands: CommandList, worker: Worker | None, batches: Iter
 
     As soon as the machine has the last commands, the orders say that no batch follows; then it ends by itself.
     """
-    found = Orders(stop_of(run), run.followed_until)
+    found = Orders(stop_of(run) or _release_of(worker), run.followed_until)
     if worker is None:
         return found
     out = list(batches)
     missing = [batch.number for batch in out if batch.node == worker.id and batch.put_at is None]
     number = min(missing) - 1 if missing else worker.batches
-    last = not missing and not commands.remaining and all(batch.node == worker.id for batch in out)
-    return replace(found, commands=ListOrders(number, last)) if number or last else found
+    recalls = recalling.orders(batch for batch in out if batch.node == worker.id)
+    mine = all(batch.node == worker.id for batch in out)
+    last = mine and not missing and not recalls and not commands.remaining
+    return replace(found, commands=ListOrders(number, last, recalls)) if number or last else found

@@ -9,6 +9,7 @@ from provisioner.core.commands.blocks import CommandState
 from provisioner.core.commands.records import Batch, CommandList, Worker
 from provisioner.core.protocol.batches import Range
 from provisioner.core.run.lists.ledger import Ledger
+from provisioner.core.run.lists.recalling import at_work, takes
 from provisioner.core.run.ranks import stop_of
 from provisioner.core.run.records import Node, Run
 from provisioner.core.run.states import State
@@ -25,28 +26,26 @@ def wanted(
     """Return how many commands each node gets now, by the node's id; `nodes` are those of the run, by id.
 
     A node has twice as many commands as it runs at once, and AHEAD seconds of work once the lengths of its commands are
-    known. It gets more when half of them have ended.
+    known. It gets more when half of them have ended. Of several nodes, each gets only a part of the rest, so that they
+    end at about the same time. A node that joins others gets commands when it can begin them.
     """
     if stop_of(run) or run.state not in (State.BOOTING, State.PREPARING, State.RUNNING):
         return {}
     out, left, found = list(batches), commands.remaining, dict[str, int]()
-    for worker in sorted(workers, key=lambda worker: worker.id):
-        node = nodes.get(worker.id)
-        if node is None or worker.closed_at is not None or not _takes(node):
-            continue
+    ready = [worker for worker in workers if _ready(nodes.get(worker.id), worker)]
+    share = -(-left // (2 * len(ready))) if len(ready) > 1 else left
+    for worker in sorted(ready, key=lambda worker: worker.id):
         has = sum(batch.left for batch in out if batch.node == worker.id)
         most = max(2 * worker.slots, int(worker.rate * AHEAD))
-        count = min(most - has, left, BATCH_MOST)
+        count = min(most - has, max(share, worker.slots - has), left, BATCH_MOST)
         if count > 0 and has * 2 <= most:
             found[worker.id] = count
             left -= count
     return found
 
 
-def _takes(node: Node) -> bool:
-    """Return whether the node's machine may begin more commands; one that EC2 will interrupt begins none."""
-    ends = node.verdict or node.result or (node.report and (node.report.notice or node.report.finished))
-    return node.work_put_at is not None and not ends
+def _ready(node: Node | None, worker: Worker) -> bool:
+    return takes(node, worker) and node is not None and (node.rank == 0 or at_work(node))
 
 
 def fresh_blocks(commands: CommandList, count: int) -> range:

@@ -70,6 +70,11 @@ class Ledger:
         self._counts["retried"] += 1
         self.blocks.take_back(index)
 
+    def give_back(self, index: int) -> None:
+        """Let a command wait that its machine has not begun and never will."""
+        self._count(index, CommandState.WAITING)
+        self.blocks.give_back(index)
+
     def end(self, index: int, state: CommandState) -> None:
         """Give a command its final state."""
         self._count(index, state)

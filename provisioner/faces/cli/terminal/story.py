@@ -30,7 +30,8 @@ def story(item: Status, bill: Receipt, now: float, width: int | None = None) -> 
     shown = {item.run.reason, *(event.text.partition(", ")[2] for event in item.events)}
     for attempt in item.attempts:
         if attempt.rank == RANKS:
-            yield from _wrapped("".ljust(LABEL), f"… and {item.run.scale - RANKS} more ranks; --json has all", width)
+            more = sum((each.attempt, each.rank >= RANKS) == (attempt.attempt, True) for each in item.attempts)
+            yield from _wrapped("".ljust(LABEL), f"… and {more} more ranks; --json has all", width)
         if attempt.rank >= RANKS:
             continue
         yield from ("",) if not attempt.rank else ()
@@ -41,6 +42,10 @@ def story(item: Status, bill: Receipt, now: float, width: int | None = None) -> 
             yield from _wrapped(label.ljust(LABEL), f"{rank}{text}", width)
     yield ""
     yield from _timeline(item.events, item.run.created_at, width, item.run.reason or "")
+
+
+def _gang(run: Run) -> bool:
+    return run.scale > 1 and run.commands is None
 
 
 def _wrapped(label: str, text: str, width: int | None) -> Iterator[str]:
@@ -63,7 +68,7 @@ def _facts(item: Status, bill: Receipt, now: float) -> Iterator[tuple[str, str]]
         yield "outcome", _outcome(run)
         yield "ended", f"{date(run.ended_at)}, {duration(run.ended_at - run.created_at)} after the trigger"
     if run.done_at is None:
-        ready = ranks.preparing(item.attempts, run.attempt) if run.scale > 1 and run.state is State.PREPARING else ""
+        ready = ranks.preparing(item.attempts, run.attempt) if _gang(run) and run.state is State.PREPARING else ""
         yield "now", _now(run, bill.phases, now) + ready
     yield from _commands(run, now)
     if run.ended_at is None:

@@ -13,10 +13,11 @@ from provisioner.core.protocol.batches import BatchHead, encode_batch
 from provisioner.core.protocol.keys import batch_key
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run import story
-from provisioner.core.run.lists import closing, handing
+from provisioner.core.run.lists import closing, handing, recalling
 from provisioner.core.run.lists.ledger import Ledger
 from provisioner.core.run.lists.receiving import blocks_of, take_records
 from provisioner.core.run.plan import Plan
+from provisioner.core.run.ranks import stop_of
 from provisioner.core.run.records import Live, Node, Record, Run, Verdict
 from provisioner.core.run.work_order import loaded
 from provisioner.ports.bucket import Entry
@@ -116,7 +117,10 @@ class Lists:
         return ledger.changed()
 
     def hand_out(self, current: Pass) -> None:
-        """Hand commands out: store the batches, and put them into the machines' mailboxes."""
+        """Hand commands out: store the batches, and put them into the machines' mailboxes.
+
+        Before that, take back what machines give back; after it, recall commands for idle machines, or release these.
+        """
         self._change(current, _unsealed(current.live(), ended=False), self._handed_out)
         live, due = current.live(), dict[str, list[Batch]]()
         for batch in live.batches:
@@ -131,13 +135,22 @@ class Lists:
         new = [node for node in mine.nodes if node.id not in known and not node.verdict]
         slots = loaded(mine.run.recipe).spec.nprocs or 1 if new else 0
         workers = [Worker(each.id, each.run, each.box, each.attempt, each.rank, slots) for each in new]
-        nodes = {node.id: node for node in mine.nodes}
+        nodes, now = {node.id: node for node in mine.nodes}, self._installation.now()
+        kept = recalling.answers(mine.batches, nodes)
         want = handing.wanted(mine.run, mine.commands, [*mine.workers, *workers], mine.batches, nodes)
-        if not want and not workers:
-            return ()
-        ledger = self._ledger(mine, waiting=WAITING_MOST, fresh=sum(want.values()))
+        ledger = self._ledger(
+            mine,
+            [batch for batch in mine.batches if batch.id in kept],
+            waiting=WAITING_MOST if want else 0,
+            fresh=sum(want.values()),
+        )
         ledger.workers |= {worker.id: worker for worker in workers}
         handing.hand_out(ledger, want)
+        for id, count in kept.items():
+            recalling.give_back(ledger, ledger.batches[id], count, now)
+        if len(ledger.workers) > 1 and not stop_of(mine.run):
+            recalling.recall(ledger, nodes, now)
+            recalling.release(ledger, nodes, now)
         return ledger.changed()
 
     def _put(self, run: Run, node: Node, batches: Iterable[Batch]) -> Sequence[Record]:

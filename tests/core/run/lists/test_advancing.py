@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from provisioner.core.commands.records import Batch, CommandList, Worker
-from provisioner.core.protocol.messages import ListOrders, Orders, Span, Stop
+from provisioner.core.protocol.messages import ListOrders, Orders, Recall, Span, Stop
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run.lists.advancing import advance, first_begin, orders, verdict
@@ -240,6 +240,51 @@ def test_the_first_begin_is_by_our_clock() -> None:
     assert first_begin([AT_WORK, other]) == NOW
 
 
+def several(*ends: Outcome) -> list[Assignment]:
+    """Return machines of one attempt that ended like this, one after the other."""
+    found = []
+    for rank, outcome in enumerate(ends):
+        late = {"id": f"r1.1.{rank}", "rank": rank, "result": replace(result(outcome), at=NOW + rank)}
+        found.append(held({**late, "report": report(Step.COMMAND), "reported_at": NOW + 50}))
+    return found
+
+
+def test_an_attempt_ends_with_its_last_machine() -> None:
+    """A machine that was released has succeeded, whatever becomes of the list."""
+    ends = several(Outcome.LOST, Outcome.INTERRUPTED, Outcome.SUCCEEDED)
+    workers = {each.node.id: worker(each.node.id, closed_at=NOW) for each in ends}
+    alive = held({"id": "r1.1.3", "rank": 3, "report": report(Step.COMMAND), "reported_at": NOW + 50})
+    waits = advance(list_run(), OPEN, workers | {"r1.1.3": worker("r1.1.3")}, [*ends, alive], recipe(), NOW + 60)
+    assert (waits.run.state, len(waits.nodes)) == (State.RUNNING, 3)
+    after = advance(list_run(), OPEN, workers, ends, recipe(), NOW + 60).run
+    assert after.verdict
+    assert (after.state, after.verdict.outcome, after.ended_at) == (State.STOPPING, Outcome.INTERRUPTED, None)
+
+
+def test_losses_do_not_count_while_commands_end() -> None:
+    """On spot machines, a long list loses any number of them."""
+    run = list_run(ever_started=True, lost_after_start=19)
+    assert moved(ended(Outcome.LOST), run=run, made=CLOSED).run.ended_at
+    after = moved(ended(Outcome.LOST), run=run, made=replace(CLOSED, ended=1)).run
+    assert (after.ended_at, after.lost_after_start) == (None, 1)
+
+
+def test_a_released_machine_is_told_to_end_and_then_presumed_to_have_ended() -> None:
+    released = worker(released_at=NOW)
+    told = orders(list_run(), OPEN, released, [])
+    assert told.stop
+    assert (told.stop.outcome, told.stop.at) == (Outcome.SUCCEEDED, NOW)
+    silent = {
+        "report": report(Step.COMMAND),
+        "reported_at": NOW + 50,
+        "stop_put_at": NOW,
+        "result_sought_at": NOW + 900,
+    }
+    late = moved(held(silent), made=released, now=NOW + 900)
+    assert late.nodes[0].verdict
+    assert late.nodes[0].verdict.outcome is Outcome.SUCCEEDED
+
+
 def test_without_a_readable_recipe_a_lost_machine_is_replaced() -> None:
     """Another version stored the recipe."""
     run = advance(list_run(), OPEN, {NODE: CLOSED}, [ended(Outcome.INTERRUPTED)], None, NOW).run
@@ -283,6 +328,13 @@ def test_a_machine_with_the_last_commands_is_told_so() -> None:
     assert told(a_list(12, next=11, out=11), mine, batches=1) == ListOrders(1)
     assert told(a_list(12, next=12, out=11, waiting=1), mine, batches=1) == ListOrders(1)
     assert told(rest, mine, batch((3, 1, 1), node="r1.1.1"), batches=1) == ListOrders(1)
+
+
+def test_a_machine_whose_commands_are_recalled_is_told_so() -> None:
+    """It is not told that no batch follows."""
+    recalled = batch((0, 4, 1), put_at=NOW, recall_at=NOW, spare=2)
+    told = orders(list_run(), a_list(4, next=4, out=4), worker(batches=1), [recalled])
+    assert told == Orders(commands=ListOrders(1, False, (Recall(1, 2),)))
 
 
 def test_orders_have_the_stop_and_the_followers() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from provisioner.core.commands.blocks import CommandState
 from provisioner.core.commands.records import CommandList
-from provisioner.core.protocol.messages import Notice, Stop
+from provisioner.core.protocol.messages import ListReport, Notice, Stop
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.lists.handing import AHEAD, BATCH_MOST, RANGES_MOST, fresh_blocks, hand_out, wanted
 from provisioner.core.run.records import Node, Verdict
@@ -82,9 +82,25 @@ def test_commands_are_handed_out_while_the_run_has_a_machine_at_work(state: Stat
 
 
 def test_machines_share_what_is_left() -> None:
+    """Each gets at least a command for each slot, and otherwise a part of the rest."""
     workers = [worker(f"r1.1.{rank}", slots=4) for rank in range(3)]
     nodes = {each.id: node(id=each.id) for each in workers}
-    assert wanted(at_work(), a_list(12), workers, [], nodes) == {"r1.1.0": 8, "r1.1.1": 4}
+    assert wanted(at_work(), a_list(12), workers, [], nodes) == {"r1.1.0": 4, "r1.1.1": 4, "r1.1.2": 4}
+    assert wanted(at_work(), a_list(6), workers, [], nodes) == {"r1.1.0": 4, "r1.1.1": 2}
+    fast = [replace(each, rate=100.0) for each in workers]
+    assert wanted(at_work(), a_list(12_000), fast, [], nodes) == dict.fromkeys(nodes, 2000)
+
+
+def test_a_machine_that_joins_gets_commands_when_it_can_begin_them() -> None:
+    """Others may run them sooner."""
+    second = worker("r1.1.1", slots=4)
+    booting, ready = node(id="r1.1.1", rank=1), replace(report(Step.COMMAND), commands=ListReport())
+    assert wanted(at_work(), LONG, [second], [], {second.id: booting}) == {}
+    assert wanted(at_work(), LONG, [second], [], {second.id: replace(booting, report=ready)}) == {second.id: 8}
+
+
+def test_a_released_machine_gets_nothing() -> None:
+    assert want(released_at=NOW) == 0
 
 
 def test_a_batch_has_the_next_commands() -> None:

@@ -1,0 +1,143 @@
+"""Take commands that have not begun from busy machines to idle ones, and release machines for which none is left.
+
+The machine decides which commands have begun. Its answer is final, and only the stored answer lets the others wait. So
+no command runs on two machines.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+
+from provisioner.core.commands.records import Batch, Worker
+from provisioner.core.protocol.batches import Range
+from provisioner.core.protocol.messages import Recall
+from provisioner.core.run.lists.ledger import Ledger
+from provisioner.core.run.records import Node
+
+#: Commands are recalled only from a machine that would begin the last of them later than after this many seconds.
+WORTH = 20.0
+#: A machine keeps the commands that it begins within this many seconds, so that it has work until it gets more.
+KEEPS = 15.0
+
+
+def goes_on(node: Node | None, worker: Worker) -> bool:
+    """Return whether the machine begins commands, now or later; one that EC2 will interrupt begins none."""
+    if node is None or worker.closed_at is not None or worker.released_at is not None:
+        return False
+    return not (node.verdict or node.result or (node.report and (node.report.notice or node.report.finished)))
+
+
+def takes(node: Node | None, worker: Worker) -> bool:
+    """Return whether the machine can be given commands."""
+    return goes_on(node, worker) and node is not None and node.work_put_at is not None
+
+
+def at_work(node: Node) -> bool:
+    """Return whether the machine can begin commands at once: its image and its start script are ready."""
+    return node.report is not None and node.report.commands is not None
+
+
+def answers(batches: Iterable[Batch], nodes: Mapping[str, Node]) -> dict[str, int]:
+    """Return the answers to recalls that are not applied yet: how many commands of a batch its machine keeps, by id."""
+    found: dict[str, int] = {}
+    for batch in batches:
+        node = nodes.get(batch.node)
+        if _pending(batch) and node and node.report and node.report.commands:
+            kept = {each.batch: each.count for each in node.report.commands.kept}
+            if batch.number in kept:
+                found[batch.id] = kept[batch.number]
+    return found
+
+
+def orders(batches: Iterable[Batch]) -> tuple[Recall, ...]:
+    """Return the recalls for a machine, which has these open batches."""
+    pending = (batch for batch in batches if _pending(batch))
+    return tuple(Recall(batch.number, batch.spare) for batch in sorted(pending, key=lambda batch: batch.number))
+
+
+def give_back(ledger: Ledger, batch: Batch, kept: int, now: float) -> None:
+    """Let the commands wait that the machine gives back: all but the first `kept` of the batch.
+
+    The ledger needs the blocks of the batch.
+    """
+    mine, others = _cut(batch.ranges, kept)
+    given = 0
+    for first, count, generation in others:
+        for index in range(first, first + count):
+            # A machine that is not honest may give back a command whose end it has recorded.
+            if ledger.blocks.is_out(index, generation):
+                ledger.give_back(index)
+                given += 1
+    left = batch.left - given
+    ledger.put(batch, ranges=mine, left=left, kept=min(kept, 1 << 20), closed_at=None if left else now)
+
+
+def recall(ledger: Ledger, nodes: Mapping[str, Node], now: float) -> None:
+    """Recall commands if a machine is idle while another has many, or if a machine with commands begins none."""
+    free = [worker for worker in ledger.workers.values() if takes(nodes.get(worker.id), worker)]
+    if not free:
+        return
+    load = {id: sum(batch.left for batch in ledger.open_batches(id)) for id in ledger.workers}
+    for worker in ledger.workers.values():
+        node = nodes.get(worker.id)
+        if node and node.report and node.report.notice and not node.result and not node.verdict:
+            for batch in ledger.open_batches(worker.id):
+                if batch.put_at is not None and batch.recall_at is None:
+                    ledger.put(batch, recall_at=now)
+    if ledger.commands.remaining:
+        return
+    idle = sum(load[worker.id] < worker.slots and at_work(nodes[worker.id]) for worker in free)
+    idle -= sum(map(_pending, ledger.batches.values()))
+    for batch, spare in _recallable(ledger, free, load)[: max(0, idle)]:
+        ledger.put(batch, recall_at=now, spare=spare)
+
+
+def release(ledger: Ledger, nodes: Mapping[str, Node], now: float) -> None:
+    """Release the machines without commands, if none is left for them and none is recalled.
+
+    One machine stays: if another is lost, its commands need one.
+    """
+    if ledger.commands.remaining or any(map(_pending, ledger.batches.values())):
+        return
+    free = [worker for worker in ledger.workers.values() if takes(nodes.get(worker.id), worker)]
+    idle = [worker for worker in free if not ledger.open_batches(worker.id)]
+    for worker in idle[: len(free) - 1]:
+        ledger.put(worker, released_at=now)
+
+
+def _recallable(ledger: Ledger, free: Iterable[Worker], load: Mapping[str, int]) -> list[tuple[Batch, int]]:
+    """Return for each machine with many commands the batch to recall, and how many of its commands to spare.
+
+    The machine with the most work comes first.
+    """
+    found: list[tuple[float, Batch, int]] = []
+    for worker in free:
+        several = ledger.open_batches(worker.id)
+        open_ = [batch for batch in several if batch.put_at is not None and batch.recall_at is None]
+        unbegun = load[worker.id] - worker.slots
+        if not open_ or unbegun <= 0 or any(map(_pending, several)):
+            continue
+        seconds = unbegun / worker.rate if worker.rate else math.inf
+        if seconds > WORTH:
+            last = open_[-1]
+            before = max(0, load[worker.id] - last.left - worker.slots)
+            found.append((-seconds, last, max(0, math.ceil(worker.rate * KEEPS) - before)))
+    found.sort(key=lambda each: (each[0], each[1].id))
+    return [(batch, spare) for _, batch, spare in found]
+
+
+def _pending(batch: Batch) -> bool:
+    """Return whether the batch was recalled and its machine has not answered."""
+    return batch.recall_at is not None and batch.kept is None and batch.closed_at is None
+
+
+def _cut(ranges: Iterable[Range], kept: int) -> tuple[tuple[Range, ...], tuple[Range, ...]]:
+    """Return the ranges of the first `kept` commands, and those of the others."""
+    mine, others = list[Range](), list[Range]()
+    for first, count, generation in ranges:
+        here = max(0, min(count, kept))
+        kept -= here
+        if here:
+            mine.append((first, here, generation))
+        if here < count:
+            others.append((first + here, count - here, generation))
+    return tuple(mine), tuple(others)
