@@ -1,12 +1,16 @@
 """Worlds with one list, each with a fault at the moment when it is most dangerous."""
 
 import re
+from collections import Counter
 from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from provisioner.core.commands.records import CommandList
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Run
+from provisioner.rehearsal.ec2.conditions import Capacity, Conditions
 from provisioner.rehearsal.machines.script import CommandScript
 from tests.service import plans
 from tests.service.agents import Script
@@ -78,6 +82,51 @@ def test_a_list_that_its_machine_ends_at_the_limit_has_timed_out() -> None:
     assert world.met == [fault]
     assert run.verdict
     assert (run.verdict.outcome, commands.cancelled) == (Outcome.TIMED_OUT, 2), run.verdict
+
+
+def shared(count: int, **changes: Any) -> WorldPlan:
+    """Return the plan of a world with a list of so many commands of 40 s on three machines, two at once on each."""
+    spec = {"command": [f"echo {number}" for number in range(count)], "nprocs": 2, "scale": 3}
+    scripts = (Script(pull=5.0, commands=CommandScript(seconds=40.0, output=20)),) * 9
+    return replace(WorldPlan((Start(at=0.0, name="job", spec=spec),), scripts=scripts), **changes)
+
+
+def test_idle_machines_get_commands_of_busy_ones_and_then_end() -> None:
+    world, run, commands = played(shared(24))
+    workers = world.store.workers(run.id)
+    assert (len(workers), commands.succeeded, commands.retried) == (3, 24, 0)
+    assert [worker.released_at is None for worker in workers] == [True, False, False]
+    assert world.lists.given_back, "nothing was recalled"
+    assert min(worker.ended for worker in workers) >= 7
+
+
+@pytest.mark.parametrize("fate", [Fate.CRASH_BEFORE, Fate.CRASH_AFTER])
+def test_a_process_may_die_at_each_save_of_a_recall(fate: Fate) -> None:
+    """Between the machine's answer and the new assignment too."""
+    calm, _, _ = played(shared(24))
+    (first, *_) = [call.at for call in calm.calls if call.about.startswith("machines/") and "/chunks/" in call.about]
+    saves = [call for call in calm.calls if (call.port, call.method) == ("store", "save") and "Batch" in call.about]
+    late = [call for call in saves if call.at > first + 100.0]
+    names = Counter(call.about for call in saves if call.at <= first + 100.0)
+    for call in late:
+        names[call.about] += 1
+        fault = Fault(fate, "store", "save", call.about, names[call.about])
+        world, _, commands = played(shared(24, faults=(fault,)))
+        assert world.met == [fault]
+        assert (commands.succeeded, commands.retried) == (24, 0), fault
+
+
+def test_a_list_goes_on_with_fewer_machines_while_there_is_no_capacity_for_another() -> None:
+    """One machine is lost in a drought, which ends later; then another one joins."""
+    none = Capacity(0, at=60.0), Capacity(None, at=260.0)
+    dies = Script(pull=5.0, commands=CommandScript(seconds=40.0, output=20), off_at=80.0)
+    plan = shared(60, conditions=Conditions(capacity=none))
+    world, run, commands = played(replace(plan, scripts=(plan.scripts[0], dies, *plan.scripts[1:])))
+    assert (run.attempt, commands.succeeded) == (1, 60)
+    workers = sorted(world.store.workers(run.id), key=lambda worker: worker.rank)
+    assert [worker.rank for worker in workers][:3] == [0, 1, 2]
+    assert workers[-1].rank > 2
+    assert workers[-1].ended > 0
 
 
 def test_a_stopped_list_of_many_blocks_is_sealed_though_the_process_dies_half_way() -> None:

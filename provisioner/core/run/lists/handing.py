@@ -34,8 +34,10 @@ def wanted(
     out, left, found = list(batches), commands.remaining, dict[str, int]()
     ready = [worker for worker in workers if _ready(nodes.get(worker.id), worker)]
     share = -(-left // (2 * len(ready))) if len(ready) > 1 else left
-    for worker in sorted(ready, key=lambda worker: worker.id):
-        has = sum(batch.left for batch in out if batch.node == worker.id)
+    has_now = {worker.id: sum(batch.left for batch in out if batch.node == worker.id) for worker in ready}
+    # The machine with the fewest commands comes first.
+    for worker in sorted(ready, key=lambda worker: (has_now[worker.id] / worker.slots, worker.id)):
+        has = has_now[worker.id]
         most = max(2 * worker.slots, int(worker.rate * AHEAD))
         count = min(most - has, max(share, worker.slots - has), left, BATCH_MOST)
         if count > 0 and has * 2 <= most:

@@ -41,8 +41,8 @@ def missing(
     """Return the ranks of the machines to launch now.
 
     `held` are all nodes of the run, and `batches` all its open batches; `workers` are by node id. A machine is launched
-    only for commands that no slot of the others will run, and only if their end is further away than its start. The
-    commands of a machine that has ended are left out until it is certain which of them it has run.
+    only for commands that can be handed out or recalled and for which the others have no slot, and only if their end is
+    further away than its start.
     """
     joining, current = of(run), [each for each in held if each.node.attempt == run.attempt]
     at_work = run.state in (State.BOOTING, State.PREPARING, State.RUNNING)
@@ -54,13 +54,24 @@ def missing(
         return ()
     slots = known[0].slots
     rate = sum(workers[each.node.id].rate for each in here)
-    if rate and commands.open / rate < _cold_start(held):
+    cold_start = _cold_start(held)
+    if rate and commands.open / rate < cold_start:
         return ()
-    alive = {each.node.id for each in here}
-    uncertain = sum(batch.left for batch in batches if batch.node not in alive)
-    idle = max(0, commands.open - uncertain - slots * len(here))
-    count = min(run.scale - len(here), math.ceil(idle / slots), MACHINES_MOST - joining.next_rank)
+    several = {each.node.id: [batch for batch in batches if batch.node == each.node.id] for each in here}
+    idle = commands.remaining + sum(_movable(workers[id], several[id], cold_start) for id in several)
+    count = min(run.scale - len(here), math.ceil(max(0, idle) / slots), MACHINES_MOST - joining.next_rank)
     return tuple(range(joining.next_rank, joining.next_rank + count))
+
+
+def _movable(worker: Worker, batches: Sequence[Batch], cold_start: float) -> int:
+    """Return how many commands another machine could take from one with these batches; less than 0 if it has room.
+
+    Commands that it begins itself before another machine could are left to it.
+    """
+    stays = sum(batch.left for batch in batches if batch.recall_at is not None)
+    count = sum(batch.left for batch in batches if batch.recall_at is None) - max(0, worker.slots - stays)
+    soon = worker.rate and count / worker.rate <= cold_start
+    return 0 if count > 0 and soon else count
 
 
 def of(run: Run) -> Joining:

@@ -120,7 +120,7 @@ def _recallable(ledger: Ledger, free: Iterable[Worker], load: Mapping[str, int])
         if seconds > WORTH:
             last = open_[-1]
             before = max(0, load[worker.id] - last.left - worker.slots)
-            found.append((-seconds, last, max(0, math.ceil(worker.rate * KEEPS) - before)))
+            found.append((-seconds, last, max(0, int(worker.rate * KEEPS) - before)))
     found.sort(key=lambda each: (each[0], each[1].id))
     return [(batch, spare) for _, batch, spare in found]
 

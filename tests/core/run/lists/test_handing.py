@@ -91,6 +91,13 @@ def test_machines_share_what_is_left() -> None:
     assert wanted(at_work(), a_list(12_000), fast, [], nodes) == dict.fromkeys(nodes, 2000)
 
 
+def test_an_idle_machine_comes_first() -> None:
+    workers = [worker(f"r1.1.{rank}", slots=4) for rank in range(2)]
+    nodes = {each.id: node(id=each.id) for each in workers}
+    commands = a_list(12, next=12, waiting=1)
+    assert wanted(at_work(), commands, workers, [batch((0, 4, 1), node="r1.1.0")], nodes) == {"r1.1.1": 1}
+
+
 def test_a_machine_that_joins_gets_commands_when_it_can_begin_them() -> None:
     """Others may run them sooner."""
     second = worker("r1.1.1", slots=4)

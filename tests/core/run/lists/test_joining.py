@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from provisioner.core.cloud.launches import Refusal
-from provisioner.core.commands.records import CommandList, Worker
+from provisioner.core.commands.records import Batch, CommandList, Worker
 from provisioner.core.errors import CloudError, Misconfigured, NoCapacity
 from provisioner.core.protocol.messages import Notice, Stop
 from provisioner.core.protocol.words import Outcome, Step
@@ -87,12 +87,28 @@ def test_no_machine_joins_that_would_begin_when_the_list_ends() -> None:
     ],
 )
 def test_a_machine_that_goes_is_replaced(fields: dict[str, Any]) -> None:
-    """Not for its own commands: it is not certain yet which of them it has run."""
+    """Not for its own commands, which nobody can take back yet."""
     several = [held(fields), held({"id": "r1.1.1", "rank": 1})]
     workers = [worker(), worker("r1.1.1")]
     run = list_run(scale=2, joining=Joining(1, next_rank=2))
     assert wanted(run, workers=workers, several=several) == 1
     assert wanted(run, commands=CommandList("r1", 4, next=4, out=4), workers=workers, several=several, out=2) == 0
+
+
+def test_commands_that_can_be_recalled_are_reasons_for_a_machine() -> None:
+    """Not those that were recalled before and stayed."""
+    all_out = CommandList("r1", 6, next=6, out=6)
+
+    def joins(*batches: Batch) -> int:
+        return len(missing(list_run(), all_out, {NODE: worker()}, batches, [held()], NOW))
+
+    assert joins(batch((0, 6, 1))) == 2
+    assert joins(batch((0, 6, 1), recall_at=NOW)) == 0
+    assert joins(batch((0, 3, 1), recall_at=NOW, kept=3), batch((3, 3, 1), number=2)) == 2
+    slow, fast = worker(rate=0.03), worker(rate=0.04)
+    assert [
+        len(missing(list_run(), all_out, {NODE: each}, [batch((0, 6, 1))], [held()], NOW)) for each in (slow, fast)
+    ] == [2, 0], "the last of them begins after 133 s, or after 100 s"
 
 
 def test_a_machine_without_a_worker_is_on_its_way() -> None:
