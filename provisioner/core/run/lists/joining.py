@@ -14,7 +14,7 @@ from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run import story
 from provisioner.core.run.launch_answers import closed, new_node, unfilled
 from provisioner.core.run.launching import TEMPLATE_EVERY
-from provisioner.core.run.lists.recalling import goes_on
+from provisioner.core.run.lists.recalling import WORTH, goes_on
 from provisioner.core.run.ranks import stop_of
 from provisioner.core.run.records import Assignment, Drought, Joining, KnownMachine, Launch, Record, Run
 from provisioner.core.run.states import State, Waiting
@@ -66,11 +66,11 @@ def missing(
 def _movable(worker: Worker, batches: Sequence[Batch], cold_start: float) -> int:
     """Return how many commands another machine could take from one with these batches; less than 0 if it has room.
 
-    Commands that it begins itself before another machine could are left to it.
+    Commands that it begins itself before another machine could, or soon, are left to it.
     """
     stays = sum(batch.left for batch in batches if batch.recall_at is not None)
     count = sum(batch.left for batch in batches if batch.recall_at is None) - max(0, worker.slots - stays)
-    soon = worker.rate and count / worker.rate <= cold_start
+    soon = worker.rate and count / worker.rate <= max(cold_start, WORTH)
     return 0 if count > 0 and soon else count
 
 

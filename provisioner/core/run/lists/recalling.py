@@ -94,12 +94,15 @@ def recall(ledger: Ledger, nodes: Mapping[str, Node], now: float) -> None:
 def release(ledger: Ledger, nodes: Mapping[str, Node], now: float) -> None:
     """Release the machines without commands, if none is left for them and none is recalled.
 
-    One machine stays: if another is lost, its commands need one.
+    One machine stays: if another is lost, its commands need one. A machine that boots stays while there are commands to
+    recall for it: otherwise the next one would be launched for them.
     """
     if ledger.commands.remaining or any(map(_pending, ledger.batches.values())):
         return
     free = [worker for worker in ledger.workers.values() if takes(nodes.get(worker.id), worker)]
-    idle = [worker for worker in free if not ledger.open_batches(worker.id)]
+    load = {id: sum(batch.left for batch in ledger.open_batches(id)) for id in ledger.workers}
+    awaited = bool(_recallable(ledger, free, load))
+    idle = [worker for worker in free if not load[worker.id] and not (awaited and not at_work(nodes[worker.id]))]
     for worker in idle[: len(free) - 1]:
         ledger.put(worker, released_at=now)
 

@@ -14,6 +14,7 @@ from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.launching import plan_launches
 from provisioner.core.run.lists import joining
 from provisioner.core.run.lists.joining import NEEDLESS, PAUSE, as_planned, as_queued, joined, missing
+from provisioner.core.run.lists.recalling import WORTH
 from provisioner.core.run.records import Assignment, Event, Joining, KnownMachine, Launch, Node, Run, Verdict
 from provisioner.core.run.states import State, Waiting
 from tests.support.lists import NODE, batch, worker
@@ -109,6 +110,19 @@ def test_commands_that_can_be_recalled_are_reasons_for_a_machine() -> None:
     assert [
         len(missing(list_run(), all_out, {NODE: each}, [batch((0, 6, 1))], [held()], NOW)) for each in (slow, fast)
     ] == [2, 0], "the last of them begins after 133 s, or after 100 s"
+
+
+def test_no_machine_joins_for_commands_that_would_not_be_recalled_for_it() -> None:
+    """They begin too soon, though a machine needs only 2 s: it would be released, and the next one launched."""
+    quick = held({"report": report(Step.COMMAND, began=NOW + 2), "reported_at": NOW})
+    all_out = CommandList("r1", 6, next=6, out=6)
+
+    def joins(seconds: float) -> int:
+        """Return how many machines join if the last of the four that do not run begins after `seconds`."""
+        fast = worker(rate=4 / seconds)
+        return len(missing(list_run(), all_out, {NODE: fast}, [batch((0, 6, 1))], [quick], NOW))
+
+    assert (joins(WORTH - 1), joins(WORTH + 1)) == (0, 2)
 
 
 def test_a_machine_without_a_worker_is_on_its_way() -> None:

@@ -164,6 +164,15 @@ def test_no_machine_is_released_while_commands_wait_or_are_recalled() -> None:
     assert released(kept) == []
 
 
+def test_a_machine_that_boots_is_not_released_while_commands_can_be_recalled_for_it() -> None:
+    """Otherwise another machine would be launched for them, and released, and so on."""
+    boots = nodes(other={"report": report(Step.PULL)})
+    kept = two(3, total=3)
+    assert (recalled(kept, boots), released(kept, boots)) == ({}, [])
+    assert recalled(kept) == {f"{NODE}.1": 0}
+    assert released(two(2, total=2), boots) == [OTHER], "there is nothing for it"
+
+
 def test_the_last_machine_is_not_released() -> None:
     """If another one is lost, there must be a machine for what it had."""
     assert released(two(2, total=2), nodes({"result": result(Outcome.LOST)})) == []
