@@ -237,9 +237,30 @@ class Run:
         """
         return b"".join(self._control.commands.output(self.id, index))
 
+    def stop_command(self, index: int) -> None:
+        """Stop one command of the run's list, with SIGTERM and SIGKILL after its stop_grace; the run goes on.
+
+        No error if the command has ended already. Raises NotFound if the list does not have this index.
+        """
+        self._control.commands.stop(self.id, index)
+        self._act()
+
+    def rerun(self, *, unfinished: bool = False, idempotency_key: str = "") -> "Run":
+        """Start a run with the commands of the run's list that failed or were lost; return the new run.
+
+        With `unfinished`, also with those that were cancelled or did not run. Raises Conflict if this run has not
+        ended, and Invalid if there is no such command.
+        """
+        found = self._control.commands.rerun(self.id, idempotency_key, unfinished=unfinished)
+        return Run(self._control, found.id)
+
     def stop(self) -> None:
         """Request the run's end: SIGTERM, and SIGKILL after its stop_grace. No error if the run has ended already."""
         self._control.runs.stop(self.id)
+        self._act()
+
+    def _act(self) -> None:
+        """Make one pass, if no daemon acts."""
         if not self._control.operator.served() and self._control.operator.unfinished():
             _tell(self._control.operator.step())
 

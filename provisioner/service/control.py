@@ -99,10 +99,12 @@ class OnBehalf:
 
     @cached_property
     def commands(self) -> Commands:
+        from provisioner.service.lists.acting import Acting
         from provisioner.service.lists.reading import Commands
 
         ours = self._installation
-        return Commands(ours.store, ours.bucket, ours.pool, self.runs)
+        acting = Acting(ours.store, ours.recorder, ours.clock, ours.policy, self.jobs, self.caller)
+        return Commands(ours.store, ours.bucket, ours.pool, ours.clock, self.runs, acting)
 
     @cached_property
     def tokens(self) -> Tokens:

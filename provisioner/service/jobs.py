@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -235,6 +235,29 @@ class Jobs:
             commands=len(recipe.spec.commands),
             idempotency_key=idempotency_key,
             inputs=inputs,
+            next_try_at=now,
+        )
+
+    def repeated(self, run: Run, commands: Sequence[str], idempotency_key: str, now: float) -> Run:
+        """Return a new run, not stored yet, with these of an ended run's commands and the rest of its recipe.
+
+        Raises Invalid if the settings do not grant the recipe any more.
+        """
+        recipe, _ = _loaded(run.recipe)
+        recipe = recipes.with_commands(recipe, commands)
+        recipes.grant(recipe, "start", lambda spec: self.ungranted(spec, run.owner))
+        return Run(
+            id=self._ids.new(),
+            job_id=run.job_id,
+            job_name=run.job_name,
+            job_revision=run.job_revision,
+            owner=run.owner,
+            recipe=recipe.dump(),
+            created_at=now,
+            scale=run.scale,
+            commands=len(commands),
+            idempotency_key=idempotency_key,
+            inputs=hashlib.sha256(json.dumps(["rerun", run.id, list(commands)]).encode()).hexdigest(),
             next_try_at=now,
         )
 

@@ -12,6 +12,7 @@ from provisioner.core.protocol.codec import decode
 from provisioner.core.protocol.keys import chunk_key, log_prefix
 from provisioner.core.run.machines.messages import CHUNK_MOST, CHUNKS_MOST
 from provisioner.core.run.records import Node, Run
+from provisioner.core.views.commands import Progress
 from provisioner.core.views.run import Run as View
 from provisioner.ports.bucket import Bucket
 from provisioner.ports.clock import Clock
@@ -161,6 +162,10 @@ class Logs:
         if over or not (full or following):
             pieces += [(gap, place.write()) for gap in self._gaps(found, query)]
         return LogPage(self._runs.view(found), tuple(pieces), place.write(), over)
+
+    def progress(self, run: str) -> Progress | None:
+        """Return the progress of the run's list with its speed; None if the run has one command."""
+        return self._runs.progress(self._runs.record(run))
 
     def _bounded(
         self, nodes: Sequence[Node], streams: Sequence[str], cursor: Cursor, limit: int

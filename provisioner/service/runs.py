@@ -1,6 +1,6 @@
 """Trigger, find, show and stop runs, within the rights of one caller."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from provisioner.core.access.callers import Caller
@@ -136,10 +136,16 @@ class Runs:
         run = self.record(name)
         nodes = self._store.nodes(run.id)
         machines = self._store.machines([node.instance_id for node in nodes])
-        now, commands = self._clock.now(), None
-        if run.commands and (found := self._store.command_list(run.id)):
-            commands = from_records.progress(found, self._store.workers(run.id), nodes, now)
+        now, commands = self._clock.now(), self.progress(run, nodes)
         return from_records.status(run, nodes, machines, self._store.events(run.id), now, commands)
+
+    def progress(self, run: Run, nodes: Sequence[Node] | None = None) -> Progress | None:
+        """Return the progress of the run's list with its speed; None if it has one command."""
+        found = self._store.command_list(run.id) if run.commands else None
+        if found is None:
+            return None
+        known = self._store.nodes(run.id) if nodes is None else nodes
+        return from_records.progress(found, self._store.workers(run.id), known, self._clock.now())
 
     def stop(self, name: str) -> View:
         def stopped(run: Run) -> Run:

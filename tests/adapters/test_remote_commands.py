@@ -1,11 +1,12 @@
 """The commands of lists over HTTP, against a server with prepared answers."""
 
+import json
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from provisioner.core.errors import NotFound, Transient
+from provisioner.core.errors import Conflict, NotFound, Transient
 from provisioner.core.views.commands import CommandPage, CommandState
 from provisioner.ports.control.lists import CommandFilter, every
 from tests.adapters.answering import Against, in_turn, problem, record
@@ -46,7 +47,30 @@ def test_request_for_an_output_is_repeated_while_the_server_is_away(against: Aga
     assert len(server.asked) == 3
 
 
-@pytest.mark.parametrize("call", ["page", "get", "output"])
+def test_job_log_comes_as_it_is(against: Against) -> None:
+    client, server = against(in_turn(Said(b"Seq\n1\n", kind="text/csv")))
+    assert b"".join(client.control.commands.csv(RUN)) == b"Seq\n1\n"
+    assert server.asked[0].path == f"/api/runs/{RUN}/commands.csv"
+
+
+def test_one_command_is_stopped_even_if_the_first_answer_is_lost(against: Against) -> None:
+    client, server = against(in_turn(Said(b"", cut=0), record(command(3))))
+    assert client.control.commands.stop(RUN, 3) == command(3)
+    assert [each.path for each in server.asked] == [f"/api/runs/{RUN}/commands/3/stop"] * 2
+
+
+def test_rerun_has_the_same_key_when_it_is_repeated(against: Against) -> None:
+    """Otherwise a lost answer would start two runs."""
+    client, server = against(in_turn(Said(b"", cut=0), problem(409, "conflict")))
+    with pytest.raises(Conflict):
+        client.control.commands.rerun(RUN, unfinished=True)
+    first, second = (json.loads(each.body) for each in server.asked)
+    assert first == second
+    assert first["idempotency_key"]
+    assert first["unfinished"] is True
+
+
+@pytest.mark.parametrize("call", ["page", "get", "output", "csv", "stop", "rerun"])
 def test_name_that_no_run_can_have_is_not_sent(against: Against, call: str) -> None:
     client, server = against(in_turn(Said()))
     commands = client.control.commands
@@ -54,6 +78,9 @@ def test_name_that_no_run_can_have_is_not_sent(against: Against, call: str) -> N
         "page": lambda: commands.page("../x"),
         "get": lambda: commands.get("../x", 0),
         "output": lambda: list(commands.output("../x", 0)),
+        "csv": lambda: list(commands.csv("../x")),
+        "stop": lambda: commands.stop("../x", 0),
+        "rerun": lambda: commands.rerun("../x"),
     }
     with pytest.raises(NotFound):
         calls[call]()

@@ -78,6 +78,27 @@ def test_output_is_streamed_byte_for_byte(ann: httpx.Client, run: str) -> None:
     assert answer.content == BINARY
 
 
+@pytest.mark.usefixtures("listed")
+def test_job_log_is_streamed_as_csv(ann: httpx.Client, run: str) -> None:
+    answer = ann.get(f"/api/runs/{run}/commands.csv")
+    assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, "text/csv")
+    assert answer.content == b'Seq,Command\n1,"a\nb"\n'
+
+
+def test_one_command_is_stopped(ann: httpx.Client, run: str, listed: MemoryCommands) -> None:
+    answer = ann.post(f"/api/runs/{run}/commands/1/stop")
+    assert (answer.status_code, answer.json()["index"], listed.stopped) == (200, 1, [1])
+    assert ann.post(f"/api/runs/{run}/commands/3/stop").status_code == 404
+
+
+@pytest.mark.usefixtures("listed")
+def test_rerun_gets_key_and_choice(ann: httpx.Client, run: str) -> None:
+    for body, text in ((None, ", , False"), ({"unfinished": True, "idempotency_key": "k"}, ", k, True")):
+        answer = ann.post(f"/api/runs/{run}/rerun", json=body)
+        assert answer.status_code == 400
+        assert answer.json()["message"].endswith(text)
+
+
 def test_output_that_breaks_off_is_not_mistaken_for_a_whole_one(
     ann: httpx.Client, run: str, listed: MemoryCommands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,8 +114,10 @@ def test_output_that_breaks_off_is_not_mistaken_for_a_whole_one(
 @pytest.mark.usefixtures("listed")
 def test_another_owners_commands_are_hidden(quiet: Server, run: str) -> None:
     with quiet.client(quiet.token("bob")) as bob:
-        for path in ("commands", "commands/0", "commands/0/output"):
+        for path in ("commands", "commands/0", "commands/0/output", "commands.csv"):
             assert bob.get(f"/api/runs/{run}/{path}").status_code == 404
+        for path in ("commands/0/stop", "rerun"):
+            assert bob.post(f"/api/runs/{run}/{path}").status_code == 404
 
 
 def test_saturns_client_reads_and_writes_a_list_as_text(ann: httpx.Client) -> None:

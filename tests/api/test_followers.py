@@ -2,14 +2,18 @@
 
 import contextlib
 import itertools
+import json
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from provisioner.core.access.pace import Pace
+from provisioner.core.views.commands import Progress
 from provisioner.faces.api.http import stream
 from provisioner.ports.control.logs import LogPiece
-from provisioner.service.logs import LogPage
+from provisioner.service.logs import LogPage, Logs
 from tests.api.served import Server, recipe
 from tests.polling import until
 
@@ -144,3 +148,41 @@ def test_follower_that_waits_for_its_turn_is_kept_alive(
         quiet.service.tokens.revoke(token.split("_")[1])
         assert not [line for line in lines if line not in (":", "")]
     assert (len(beats), read) == (3, [])
+
+
+@pytest.mark.usefixtures("nobody_left")
+def test_followers_of_a_list_get_its_progress_at_most_once_a_second(
+    quiet: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One read serves all followers of a run, and nothing is sent while only the expected end changes."""
+    counts = itertools.chain((0, 0, 1), itertools.repeat(2))
+    reads = []
+
+    def progress(_: Logs, __: str) -> Progress:
+        reads.append(time.monotonic())
+        done = next(counts)
+        return Progress(3, 3 - done, done, 0, 0, 0, 0, running=1, rate=1.0, eta=time.time() + len(reads), slots=1)
+
+    monkeypatch.setattr(Logs, "progress", progress)
+    quiet.service.jobs.apply(recipe("progressing", "ann", command=["a", "b", "c"]), "the test's recipe")
+    path = f"/api/runs/{quiet.service.runs.start('ann/progressing', {}).id}/logs"
+    with quiet.client(quiet.token("ann")) as ann, quiet.client(quiet.token("ann")) as other:
+        with ann.stream("GET", path, headers=EVENTS) as one, other.stream("GET", path, headers=EVENTS) as two:
+            found = [_progress(answer.iter_lines(), 3) for answer in (one, two)]
+    assert found[0][-1]["rate"] == 1.0
+    assert [each["succeeded"] for each in found[0]] == [0, 1, 2]
+    assert found[1][-1]["succeeded"] == 2
+    assert min(after - before for before, after in itertools.pairwise(reads)) > 0.9
+
+
+def _progress(lines: Iterator[str], count: int) -> list[dict[str, Any]]:
+    """Return the first events `progress` of a stream, as long as it takes."""
+    found, name = list[dict[str, Any]](), ""
+    for line in lines:
+        word, _, value = line.partition(": ")
+        name = value if word == "event" else name
+        if word == "data" and name == "progress":
+            found.append(json.loads(value))
+            if len(found) == count or found[-1]["open"] == 1:
+                break
+    return found

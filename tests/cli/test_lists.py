@@ -18,8 +18,8 @@ pytestmark = pytest.mark.usefixtures("whole", "listed")
 BINARY = bytes(range(256)) * 1000 + b"\x1b]0;title\x07no line end"
 COMMANDS = [
     command(0, exit_code=0, seconds=0.25, output_bytes=len(BINARY)),
-    command(1, CommandState.FAILED, exit_code=3, seconds=61.0, output_bytes=0, text="exit 3\n# \x1b[31mred"),
-    command(2, CommandState.FAILED, exit_code=137, why="limit", seconds=4000.0, output_bytes=0),
+    command(1, CommandState.FAILED, exit_code=3, seconds=61.0, output_bytes=11, text="exit 3\n# \x1b[31mred"),
+    command(2, CommandState.FAILED, exit_code=137, why="limit", seconds=4000.0, output_bytes=9),
     command(3, CommandState.LOST, generation=4),
     command(4, CommandState.RUNNING),
     command(5, CommandState.WAITING, generation=0, attempt=None, rank=None),
@@ -28,7 +28,7 @@ COMMANDS = [
 
 @pytest.fixture
 def listed(monkeypatch: pytest.MonkeyPatch) -> MemoryCommands:
-    made = MemoryCommands(COMMANDS, {0: BINARY, 1: b"", 2: b"too long\n"})
+    made = MemoryCommands(COMMANDS, {0: BINARY, 1: b"no line end", 2: b"too long\n"})
     install(monkeypatch, made)
     return made
 
@@ -99,7 +99,41 @@ def test_output_of_one_command_is_byte_for_byte_what_it_wrote(provision: Provisi
     done = provision("logs", waiting, "--command", "0")
     assert (done.code, done.err) == (0, "")
     assert done.out == BINARY
-    assert provision("logs", waiting, "--command", "1").out == b""
+    assert provision("logs", waiting, "--command", "1").out == b"no line end"
+
+
+def test_job_log_is_printed_as_it_comes(provision: Provision, waiting: str) -> None:
+    assert provision("commands", waiting, "--csv").out == b'Seq,Command\n1,"a\nb"\n'
+
+
+def test_outputs_of_failed_commands_follow_lines_with_their_numbers(provision: Provision, waiting: str) -> None:
+    """A command without output has only its line; one that was lost before it ended, too."""
+    done = provision("logs", waiting, "--failed")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == (
+        b"== command 1: exit code 3\nno line end\n== command 2: exit code 137 (limit)\ntoo long\n"
+        b"== command 3: lost with its machine\n"
+    )
+
+
+def test_no_output_of_failed_commands_is_said(provision: Provision, waiting: str, listed: MemoryCommands) -> None:
+    listed.commands = COMMANDS[:1]
+    assert provision("logs", waiting, "--failed").last_line == "no command has failed"
+
+
+def test_one_command_is_stopped(provision: Provision, waiting: str, listed: MemoryCommands) -> None:
+    done = provision("stop", waiting, "--command", "4")
+    expected = f"command 4 is stopping; see its end: provision commands {waiting[:12]} --state cancelled\n"
+    assert (done.code, done.out.decode()) == (0, expected)
+    assert provision("stop", waiting, "--command", "1").out == b"command 1 has ended before: failed\n"
+    assert json.loads(provision("stop", waiting, "--command", "5", "--json").out)["index"] == 5
+    assert listed.stopped == [4, 1, 5]
+
+
+def test_rerun_passes_its_options_on(provision: Provision, waiting: str) -> None:
+    done = provision("rerun", waiting, "--failed", "--unfinished", "--idempotency-key", "once")
+    assert (done.code, done.out) == (exits.INVALID, b"")
+    assert f"no command of run {waiting[:12]} failed, once, True" in done.err
 
 
 PROBLEMS = [
@@ -113,6 +147,16 @@ PROBLEMS = [
     ),
     ("logs 0000 --command 0", exits.NOT_FOUND, "no run '0000'"),
     ("commands 0000", exits.NOT_FOUND, "no run '0000'"),
+    *(
+        (f"logs RUN --failed {more}", exits.INVALID, "cannot be combined with --failed")
+        for more in ("--follow", "--rank 0", "--tail 0")
+    ),
+    ("logs RUN --failed --command 1", exits.INVALID, "cannot be combined with --command"),
+    ("commands RUN --csv --failed", exits.INVALID, "cannot be combined with --csv"),
+    ("stop RUN RUN --command 1", exits.INVALID, "requires exactly one RUN"),
+    ("stop RUN --command 6", exits.NOT_FOUND, "has no command 6: its commands are 0 to 5"),
+    ("rerun RUN", exits.INVALID, "say which commands run again: give --failed"),
+    ("rerun RUN --failed --detach --wait", exits.INVALID, "cannot be combined with --wait or --follow"),
     ("commands RUN --state done", exits.INVALID, "'done' is not one of 'waiting', 'assigned'"),
     ("commands RUN --limit 0", exits.INVALID, "'--limit': Input should be greater than or equal to 1"),
     ("commands", exits.INVALID, "Missing argument 'RUN'"),

@@ -77,7 +77,7 @@ def test_an_output_that_is_not_in_the_log_is_an_error(listed: Listed, machine: M
 def test_the_output_of_a_command_that_has_not_ended_is_a_conflict(listed: Listed, machine: Machine) -> None:
     machine.report(machine.given()[:1])
     listed.turn()
-    with pytest.raises(Conflict, match="command 0 is running"):
+    with pytest.raises(Conflict, match=r"command 0 has been running on rank 0 for 1.*s: .* logs"):
         output(listed, 0)
     with pytest.raises(Conflict, match="command 9 is waiting"):
         output(listed, 9)

@@ -54,6 +54,9 @@ TO_RUNS: Mapping[str, Deed] = {
     "commands.page": lambda control, name: control.commands.page(name),
     "commands.get": lambda control, name: control.commands.get(name, 0),
     "commands.output": lambda control, name: control.commands.output(name, 0),
+    "commands.csv": lambda control, name: control.commands.csv(name),
+    "commands.stop": lambda control, name: control.commands.stop(name, 0),
+    "commands.rerun": lambda control, name: control.commands.rerun(name),
     "operator.enter": lambda control, name: control.operator.enter(name, host=True),
 }
 #: Operations that list several records, with all their filters.

@@ -7,6 +7,7 @@ import pytest
 
 from provisioner.core.errors import Conflict, Invalid, NotFound
 from provisioner.core.views.commands import Command, CommandPage, CommandState
+from provisioner.core.views.run import Run
 from provisioner.ports.control.lists import ALL, CommandFilter
 from provisioner.service.control import OnBehalf
 from provisioner.service.runs import Runs
@@ -25,6 +26,7 @@ class MemoryCommands:
 
     def __init__(self, commands: Sequence[Command], outputs: Mapping[int, bytes], each: int = 1000) -> None:
         self.commands, self.outputs, self.each = commands, outputs, each
+        self.stopped: list[int] = []
 
     def page(self, run: str, which: CommandFilter = ALL) -> CommandPage:
         self._check(run)
@@ -48,6 +50,17 @@ class MemoryCommands:
         data = self.outputs[index]
         yield from (data[at : at + 100_000] for at in range(0, len(data), 100_000))
 
+    def csv(self, run: str) -> Iterator[bytes]:
+        self._check(run)
+        yield from (b"Seq,Command\n", b'1,"a\nb"\n')
+
+    def stop(self, run: str, index: int) -> Command:
+        self.stopped.append(index)
+        return self.get(run, index)
+
+    def rerun(self, run: str, idempotency_key: str = "", *, unfinished: bool = False) -> Run:
+        raise Invalid(f"no command of run {run[:12]} failed, {idempotency_key}, {unfinished}")
+
     def _check(self, run: str) -> None:
         if not self.commands:
             raise Invalid(f"run {run[:12]} has one command; only runs of a list have numbered commands")
@@ -67,6 +80,15 @@ class _Found:
 
     def output(self, run: str, index: int) -> Iterator[bytes]:
         yield from self._commands.output(self._runs.record(run).id, index)
+
+    def csv(self, run: str) -> Iterator[bytes]:
+        yield from self._commands.csv(self._runs.record(run).id)
+
+    def stop(self, run: str, index: int) -> Command:
+        return self._commands.stop(self._runs.record(run).id, index)
+
+    def rerun(self, run: str, idempotency_key: str = "", *, unfinished: bool = False) -> Run:
+        return self._commands.rerun(self._runs.record(run).id, idempotency_key, unfinished=unfinished)
 
 
 def install(patch: pytest.MonkeyPatch, commands: MemoryCommands) -> None:

@@ -115,11 +115,11 @@ class Calls:
         with self._opened(path, query, EVENTS, headers, SILENCE) as response:
             yield _pieces(response)
 
-    def download(self, path: str) -> Iterator[bytes]:
+    def download(self, path: str, accept: str = BYTES) -> Iterator[bytes]:
         """Yield the bytes of an answer as they arrive; raises Transient if the connection breaks before their end."""
         import urllib3
 
-        with self._opened(path, (), BYTES, {}, READ_TIMEOUT) as response:
+        with self._opened(path, (), accept, {}, READ_TIMEOUT) as response:
             try:
                 while data := response.read1(1 << 16):
                     yield data

@@ -30,7 +30,7 @@ class Remote:
         self.jobs, self.schedules = RemoteJobs(self._calls), RemoteSchedules(self._calls)
         self.runs = RemoteRuns(self._calls, ids)
         self.logs = RemoteLogs(self._calls, clock, self.runs)
-        self.commands = RemoteCommands(self._calls)
+        self.commands = RemoteCommands(self._calls, ids)
         self.operator = RemoteOperator(self._calls, clock)
 
     def wake(self) -> None:

@@ -17,7 +17,8 @@ from provisioner.agent.outcomes import TAKEN, Cause, Ended
 from provisioner.agent.slots.errands import Errands
 from provisioner.agent.slots.held import HeldFailures
 from provisioner.agent.slots.leftovers import Ending, Strangers
-from provisioner.agent.slots.queue import Queue
+from provisioner.agent.slots.notes import insist
+from provisioner.agent.slots.queue import Assigned, Queue
 from provisioner.agent.slots.slot import FRAME, KILLED, Slot
 from provisioner.core.protocol.command_lines import CommandEnd, write_end
 from provisioner.core.protocol.messages import Kept, ListReport, ListWork, Running, limit_of
@@ -62,6 +63,8 @@ class Loop:
         #: Since when the disk of the spool has been full; None if it is not.
         self._full_since: float | None = None
         self._closed = False
+        #: The commands to stop that were looked for in the queue, and the number of batches that it then had read.
+        self._sought: tuple[tuple[int, ...], int] = ((), 0)
         self._end = node.began(Step.COMMAND) + order.runtime_limit
         self._ended = self._failed = 0
         self._measured = (time.monotonic(), 0)
@@ -80,6 +83,8 @@ class Loop:
         """Execute commands until there is a reason to end; return it. No command's process runs then."""
         self._node.list_report = self.report
         self._errands.start()
+        # An earlier agent process may have died before it recorded them. A second record changes nothing.
+        self._skip(self._queue.skipped)
         try:
             while (ended := self._turn()) is None:
                 pass
@@ -167,6 +172,7 @@ class Loop:
         gone = node.engine.exit_code()
         if gone is None and node.job_dir is not None:
             gone = node.job_dir.said("command")
+        self._stop_single()
         for slot in self._slots:
             if slot.given is not None:
                 slot.listen()
@@ -233,6 +239,25 @@ class Loop:
         self._records.write(write_end(end))
         self._ended += 1
         self._failed += end.code != 0
+
+    def _stop_single(self) -> None:
+        """End the running commands that are to be stopped, and record those that have not begun."""
+        orders, node = self._node.orders.commands, self._node
+        if orders is None or not orders.stop or self._closed:
+            return
+        for slot in self._slots:
+            if slot.given is not None and slot.given.index in orders.stop and slot.code is None and not slot.ending:
+                slot.why = "cancel"
+                slot.ending = Ending(node.engine.tree, slot.token, time.time() + node.order.stop_grace)
+        sought = orders.stop, self._queue.read
+        if sought != self._sought and not self._full():
+            self._skip(insist(lambda: self._queue.skip(frozenset(orders.stop))))
+            self._sought = sought
+
+    def _skip(self, commands: Iterable[Assigned]) -> None:
+        """Record commands that were stopped before they began."""
+        for each in commands:
+            self._record(CommandEnd(each.batch, each.index, each.generation, time.time(), 0.0, 0, "skip"))
 
     def _begin(self, slot: Slot) -> None:
         node = self._node

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from provisioner.core.protocol.batches import BatchHead, decode_batch
 
 #: Name of the file with the answers to recalls, and maximum number of answers in it.
 KEPT, KEPT_MOST = "kept", 16
+#: Name of the file with the commands that are never begun because they were stopped.
+SKIPPED = "skipped"
 #: The answer to the recall of a batch of which no command waits: more commands than a batch has.
 ALL = 1 << 20
 
@@ -49,6 +51,11 @@ class Queue:
         #: By batch: how many of its commands this machine keeps, after it gave the others back.
         self._kept: dict[int, int] = (
             {int(key): count for key, count in json.loads(kept.read_bytes()).items()} if (kept.exists()) else {}
+        )
+        skipped = folder / SKIPPED
+        #: Commands that were stopped before they began: number of the batch, position, index and generation.
+        self._skipped: list[tuple[int, int, int, int]] = (
+            [tuple(each) for each in json.loads(skipped.read_bytes())] if skipped.exists() else []
         )
         numbers = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
         #: Number of the last batch that was read.
@@ -111,9 +118,40 @@ class Queue:
             files.replace(self._folder / KEPT, json.dumps(kept).encode())
             self._kept = kept
             self._open = deque(each for each in self._open if each.batch != number or each.position < count)
-            places = ((each, min(several, count) if each == number else several) for each, several in self._ahead)
-            self._ahead = deque(place for place in places if place[1])
+            self._recount(number)
             return True
+
+    @property
+    def skipped(self) -> list[Assigned]:
+        """The commands that `skip` has returned, without their texts, except for those of deleted batches."""
+        return [Assigned(*each, b"") for each in list(self._skipped)]
+
+    def skip(self, indices: Collection[int]) -> list[Assigned]:
+        """Remove the commands with these indices that have not begun; return them. Raises OSError.
+
+        That they are removed is stored before, so no later agent process begins one of them.
+        """
+        with self._lock:
+            found = [each for each in self._open if each.index in indices]
+            for number, _ in self._ahead:
+                found += (each for each in self._commands(number) if each.index in indices)
+            if not found:
+                return []
+            kept = [each for each in self._skipped if self._path(each[0]).exists()]
+            skipped = [*kept, *((each.batch, each.position, each.index, each.generation) for each in found)]
+            files.replace(self._folder / SKIPPED, json.dumps(skipped).encode())
+            self._skipped = skipped
+            self._open = deque(each for each in self._open if each.index not in indices)
+            self._recount(*{each.batch for each in found})
+            return found
+
+    def _recount(self, *numbers: int) -> None:
+        """Count the commands of these batches again, from which no command was taken."""
+        places = [
+            (each, sum(1 for _ in self._commands(each)) if each in numbers else several)
+            for each, several in self._ahead
+        ]
+        self._ahead = deque(place for place in places if place[1])
 
     def drop(self, before: int) -> None:
         """Delete the files of batches with smaller numbers, all of whose commands have begun."""
@@ -123,8 +161,9 @@ class Queue:
 
     def _commands(self, number: int) -> Iterator[Assigned]:
         head, texts = decode_batch(self._path(number).read_bytes())
+        skipped = {position for batch, position, _, _ in self._skipped if batch == number}
         for position, ((index, generation), text) in enumerate(zip(_spread(head), texts, strict=True)):
-            if position < self._kept.get(number, ALL):
+            if position < self._kept.get(number, ALL) and position not in skipped:
                 yield Assigned(number, position, index, generation, text)
 
     def _size(self, number: int) -> int:

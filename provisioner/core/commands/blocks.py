@@ -23,17 +23,19 @@ class CommandState(IntEnum):
     FAILED = 4
     #: It ran when its machine was lost, and the run ended before it could run again.
     LOST = 5
-    #: It was ended by the order to stop the run.
+    #: It was ended by the order to stop the run, or to stop this command.
     CANCELLED = 6
     #: The run ended before it began.
     NOT_RUN = 7
 
 
 FRESH, OUT, WAITING, NOT_RUN = CommandState.FRESH, CommandState.OUT, CommandState.WAITING, CommandState.NOT_RUN
+CANCELLED = CommandState.CANCELLED
 #: All transitions. A final state never changes.
 EDGES = frozenset(
-    [(FRESH, OUT), (WAITING, OUT), (OUT, WAITING), (FRESH, NOT_RUN), (WAITING, NOT_RUN)]
-    + [(OUT, end) for end in (CommandState.SUCCEEDED, CommandState.FAILED, CommandState.LOST, CommandState.CANCELLED)]
+    [(FRESH, OUT), (WAITING, OUT), (OUT, WAITING)]
+    + [(unbegun, end) for unbegun in (FRESH, WAITING) for end in (NOT_RUN, CANCELLED)]
+    + [(OUT, end) for end in (CommandState.SUCCEEDED, CommandState.FAILED, CommandState.LOST, CANCELLED)]
 )
 FINAL = frozenset(CommandState) - {FRESH, OUT, WAITING}
 #: A generation is one byte.

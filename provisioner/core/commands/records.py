@@ -9,6 +9,8 @@ from provisioner.core.protocol.batches import Range
 
 #: Number of commands in a block.
 BLOCK = 10_000
+#: Maximum number of commands that are being stopped at the same time, each alone.
+STOPS_MOST = 1000
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class CommandList:
     not_run: int = 0
     #: Number of times that a command was taken back from a lost machine.
     retried: int = 0
+    #: Number of the cancelled commands that a machine ended together with its whole work.
+    halted: int = 0
+    #: Indices of commands that were stopped alone and have no final state yet; at most STOPS_MOST. A machine has them,
+    #: or they are behind `next`: then they are cancelled when their turn comes.
+    stops: tuple[int, ...] = ()
     #: When every command had its final state; None before. A list without open commands may wait for the run's end.
     sealed_at: float | None = None
     block_size: int = BLOCK

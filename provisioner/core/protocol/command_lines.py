@@ -20,8 +20,10 @@ from dataclasses import dataclass
 #: before them in this chunk, and their number.
 Extent = tuple[int, int, int]
 
-#: Why the agent ended a command: its limit, the kernel's lack of memory, a fault of its GPU, or an order to stop.
-WHYS = ("limit", "oom", "xid", "stop")
+#: Why the agent ended a command: its limit, the kernel's lack of memory, a fault of its GPU, an order or a limit that
+#: ends the whole work of the machine (`stop`), or an order to stop this command alone: `cancel`, or `skip` if it had
+#: not begun and now never does.
+WHYS = ("limit", "oom", "xid", "stop", "cancel", "skip")
 #: Maximum number of bytes of a line, with its end.
 LINE_MOST = 4096
 #: Maximum number of extents in the line of an end, and in a line `x`.

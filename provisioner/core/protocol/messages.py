@@ -176,6 +176,8 @@ class ListOrders:
     last: bool = False
     #: Each until its answer was read. The agent answers each batch once, for good.
     recalls: tuple[Recall, ...] = ()
+    #: Indices of commands to stop; the other commands go on. Each until its record was read.
+    stop: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

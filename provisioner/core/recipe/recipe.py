@@ -8,7 +8,7 @@ The schema is the `type: job` of Saturn Cloud's recipes (2025.10.01), with addit
 import bisect
 import json
 import posixpath
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
@@ -249,6 +249,13 @@ def with_overrides(
             # out, as the options of `gang` are.
             data["spec"]["placement"]["group"] = None
     return _amended(recipe, data, changed, "start", ungranted)
+
+
+def with_commands(recipe: Recipe, commands: Sequence[str]) -> Recipe:
+    """Return the recipe with these commands in place of its list; raises Invalid like `parse_recipe`."""
+    data = recipe.plain()
+    data["spec"]["command"] = list(commands)
+    return _amended(recipe, data, [("spec", "command")], "rerun", lambda _: ())
 
 
 def grant(recipe: Recipe, source: str, ungranted: Ungranted) -> None:

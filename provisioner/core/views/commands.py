@@ -23,6 +23,10 @@ class CommandState(StrEnum):
     NOT_RUN = "not_run"
 
 
+#: The states that are not final.
+OPEN = frozenset({CommandState.WAITING, CommandState.ASSIGNED, CommandState.RUNNING})
+
+
 @dataclass(frozen=True)
 class Progress:
     """How many commands of a run's list are in which state."""
@@ -50,7 +54,10 @@ class Command:
     state: CommandState
     generation: Annotated[int, "Number of times that it was to run from its beginning; 0 before the first."]
     exit_code: Annotated[int | None, "Null until it has ended, and if it ended without a record."]
-    why: Annotated[str | None, "Why it was ended: `limit`, `oom`, `xid` or `stop`; null if it ended by itself."]
+    why: Annotated[
+        str | None,
+        "Why it was ended: `limit`, `oom`, `xid`, `stop` (the run) or `cancel` (it alone); null if it ended by itself.",
+    ]
     began_at: Moment | None
     seconds: Annotated[float | None, "How long it ran."]
     attempt: Annotated[int | None, "The attempt of the machine that ran it."]

@@ -20,6 +20,7 @@ OUTPUTS: Mapping[str, Any] = {
     "show": Job,
     "delete": Job,
     "start": Run,
+    "rerun": Run,
     "runs": list[Run],
     "status": Status,
     "commands": list[Command],

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from provisioner.core.views.commands import Command, CommandPage, CommandState
 from provisioner.core.views.pages import index_in
+from provisioner.core.views.run import Run
 
 #: Maximum number of commands of a page.
 PAGE = 1000
@@ -42,6 +43,26 @@ class Commands(Protocol):
         """Yield the output of the command's newest recorded try, exactly as it was written, except for masked secrets.
 
         Raises Conflict if no try has ended yet.
+        """
+
+    def csv(self, run: str) -> Iterator[bytes]:
+        """Yield the job log: a line with the names of its columns, and one for each ended command, by index.
+
+        The columns are those of `parallel --joblog`, separated by commas.
+        """
+
+    def stop(self, run: str, index: int) -> Command:
+        """Stop one command with SIGTERM, then SIGKILL, and return it; the run goes on.
+
+        It is no error if the command has ended, or if the run has. Raises Conflict if too many commands are being
+        stopped.
+        """
+
+    def rerun(self, run: str, idempotency_key: str = "", *, unfinished: bool = False) -> Run:
+        """Start a run of the same job and revision with the commands of an ended run that failed or were lost.
+
+        With `unfinished`, also with those that were cancelled or did not run. Their indices begin at 0. For the key,
+        see `Runs.start`. Raises Conflict if the run has not ended, and Invalid if there is no such command.
         """
 
 

@@ -2,7 +2,7 @@
 
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from provisioner.core.protocol import keys
@@ -96,6 +96,23 @@ class Slots:
             self._gives_back(batch, index, generation)
         gone = set(mine[spare:])
         self._queue = deque(each for each in self._queue if each not in gone)
+
+    def stop(self, indices: Collection[int], now: float) -> None:
+        """End these commands; those that have not begun get a record without being begun."""
+        if not indices:
+            return
+        self.advance(now)
+        for each in [each for each in self.running if each.index in indices]:
+            self.running.remove(each)
+            heapq.heapify(self.running)
+            self._end(replace(each, until=now, code=143, why="cancel"))
+            heapq.heappush(self._free, (now, each.slot))
+        for batch, index, generation, _ in [each for each in self._queue if each[1] in indices]:
+            end = CommandEnd(batch, index, generation, now + self._skew, 0.0, 0, "skip")
+            self.lines += write_end(end)
+            self.ended += 1
+            self._ends(end, b"")
+        self._queue = deque(each for each in self._queue if each[1] not in indices)
 
     def advance(self, now: float) -> None:
         """Begin and end all commands that are due."""
@@ -252,6 +269,7 @@ class ListAgent(ScriptedAgent):
                 answered = len(slots.kept)
                 for each in orders.recalls:
                     slots.give_back(each.batch, each.spare)
+                slots.stop(orders.stop, self._now())
                 if len(slots.kept) > answered:
                     report_at = self._now()
             if self._now() >= report_at:

@@ -1,4 +1,4 @@
-"""Read the commands of lists: their states, how they ended, and the output of each.
+"""Read the commands of lists: their states, how they ended, the output of each, and the job log.
 
 The store has the state of each command, and the indices that each chunk of records has. A chunk in the archive has exit
 codes and times, and says which bytes of the log are a command's output. So no prefix of the bucket is listed.
@@ -15,15 +15,20 @@ from provisioner.core.logs.archive import kept_chunk_key
 from provisioner.core.protocol.command_lines import CommandEnd, read_ends
 from provisioner.core.protocol.keys import chunk_key
 from provisioner.core.protocol.words import RECORDS
+from provisioner.core.recipe import duration
 from provisioner.core.run.lists.receiving import RECORDS_MOST
 from provisioner.core.run.records import Node, Run
 from provisioner.core.views.codec import moment
-from provisioner.core.views.commands import Command, CommandPage, CommandState
+from provisioner.core.views.commands import OPEN, Command, CommandPage, CommandState
+from provisioner.core.views.run import Run as View
 from provisioner.ports.bucket import Bucket
+from provisioner.ports.clock import Clock
 from provisioner.ports.control.lists import ALL, CommandFilter
 from provisioner.ports.pool import Pool
 from provisioner.ports.store import Store
 from provisioner.service.control_loop.lists.texts import commands_of
+from provisioner.service.lists import joblog
+from provisioner.service.lists.acting import Acting
 from provisioner.service.runs import Runs
 
 #: Maximum number of blocks, and of chunks of records, that a page reads. A page that needs more ends early.
@@ -43,6 +48,7 @@ _STATES = {
     Stored.CANCELLED: CommandState.CANCELLED,
     Stored.NOT_RUN: CommandState.NOT_RUN,
 }
+_FINAL = frozenset(CommandState) - OPEN
 #: States that only a record of the command's end gives.
 _RECORDED = frozenset({CommandState.SUCCEEDED, CommandState.FAILED, CommandState.CANCELLED})
 
@@ -76,11 +82,13 @@ class _Begun:
 class Commands:
     """The implementation of provisioner.ports.control.lists.Commands."""
 
-    def __init__(self, store: Store, bucket: Bucket, pool: Pool, runs: Runs) -> None:
+    def __init__(self, store: Store, bucket: Bucket, pool: Pool, clock: Clock, runs: Runs, acting: Acting) -> None:
         self._store = store
         self._bucket = bucket
         self._pool = pool
+        self._clock = clock
         self._runs = runs
+        self._acting = acting
 
     def page(self, run: str, which: CommandFilter = ALL) -> CommandPage:
         found, commands = self._list(run)
@@ -105,13 +113,67 @@ class Commands:
         return _view(place, _of(place, ended), begun, commands_of(found)[index])
 
     def output(self, run: str, index: int) -> Iterator[bytes]:
-        found, place, _ = self._place(run, index)
+        found, place, begun = self._place(run, index)
         chunks = self._store.record_chunks(found.id, index, index)
         tries = self._ended(chunks, {index})
         last = _of(place, tries) or max(tries, key=lambda each: each.end.generation, default=None)
         if last is None:
-            raise Conflict(f"command {index} is {place.state}: its output can be read after it has ended")
+            raise Conflict(self._no_output(found, place, begun))
         return self._bytes(found, index, last)
+
+    def csv(self, run: str) -> Iterator[bytes]:
+        found, commands = self._list(run)
+        return self._job_log(found, commands)
+
+    def stop(self, run: str, index: int) -> Command:
+        found, _, _ = self._place(run, index)
+        self._acting.stop(found, index)
+        return self.get(found.id, index)
+
+    def rerun(self, run: str, idempotency_key: str = "", *, unfinished: bool = False) -> View:
+        found, commands = self._list(run)
+        return self._runs.view(self._acting.rerun(found, commands, idempotency_key, unfinished=unfinished))
+
+    def _no_output(self, run: Run, place: _Place, begun: _Begun | None) -> str:
+        """Return why there is no output of a command."""
+        index = place.index
+        if place.state is CommandState.RUNNING and begun:
+            node = begun.node
+            several = f" --attempt {node.attempt} --rank {node.rank}"
+            lasts = duration.text(float(round(max(1.0, self._clock.now() - begun.at - node.clock_ahead))))
+            return (
+                f"command {index} has been running on rank {node.rank} for {lasts}: its output can be read after it "
+                f"has ended; `provision logs {run.id[:12]}{several}` has what that machine's commands wrote so far"
+            )
+        if place.state in _FINAL:
+            return f"command {index} is {place.state}: it has no output"
+        return f"command {index} is {place.state}: its output can be read after it has ended"
+
+    def _job_log(self, run: Run, commands: CommandList) -> Iterator[bytes]:
+        """Yield the job log, one block of the list after the other."""
+        yield joblog.HEADER
+        hosts = {(node.attempt, node.rank): node.instance_id for node in self._store.nodes(run.id)}
+        texts, size = commands_of(run), commands.block_size
+        for first in range(0, commands.total, size):
+            indices = range(first, min(first + size, commands.total))
+            blocks = Blocks(commands, self._store.blocks(run.id, [first // size]))
+            stops = frozenset(commands.stops)
+            places = {index: _place(blocks, index, {}, stops) for index in indices}
+            if not any(place.state in _FINAL for place in places.values()):
+                continue
+            wanted = {index for index, place in places.items() if place.state in _RECORDED}
+            ended: dict[int, _Ended] = {}
+            chunks = self._store.record_chunks(run.id, indices[0], indices[-1]) if wanted else ()
+            for at in range(0, len(chunks), CHUNKS_MOST):
+                for each in self._ended(chunks[at : at + CHUNKS_MOST], wanted):
+                    if each.end.generation == places[each.end.index].generation:
+                        ended[each.end.index] = each
+            rows = [
+                joblog.row(index, _host(ended.get(index), hosts), _end_of(ended.get(index)), texts[index])
+                for index in indices
+                if places[index].state in _FINAL
+            ]
+            yield b"".join(rows)
 
     def _list(self, run: str) -> tuple[Run, CommandList]:
         found = self._runs.record(run)
@@ -126,7 +188,7 @@ class Commands:
             raise NotFound(f"run {found.id[:12]} has no command {index}: its commands are 0 to {commands.total - 1}")
         begun = _begun(self._store.nodes(found.id))
         blocks = Blocks(commands, self._store.blocks(found.id, [index // commands.block_size]))
-        return found, _place(blocks, index, begun), begun.get(index)
+        return found, _place(blocks, index, begun, frozenset(commands.stops)), begun.get(index)
 
     def _picked(
         self, commands: CommandList, begun: Mapping[int, _Begun], which: CommandFilter
@@ -140,10 +202,11 @@ class Commands:
         size = commands.block_size
         numbers = range(wanted[0] // size, wanted[0] // size + BLOCKS_MOST)
         blocks, picked = Blocks(commands, self._store.blocks(commands.id, numbers)), list[_Place]()
+        stops = frozenset(commands.stops)
         for index in wanted:
             if index // size not in numbers:
                 return picked, index - 1
-            place = _place(blocks, index, begun)
+            place = _place(blocks, index, begun, stops)
             if not which.states or place.state in which.states:
                 picked.append(place)
                 if len(picked) == which.limit:
@@ -208,8 +271,11 @@ def _begun(nodes: Iterable[Node]) -> dict[int, _Begun]:
     }
 
 
-def _place(blocks: Blocks, index: int, begun: Mapping[int, _Begun]) -> _Place:
+def _place(blocks: Blocks, index: int, begun: Mapping[int, _Begun], stops: Collection[int]) -> _Place:
     state, generation = _STATES[blocks.state(index)], blocks.generation(index)
+    if state is CommandState.WAITING and index in stops:
+        # It is cancelled in the store when its turn comes.
+        state = CommandState.CANCELLED
     if state is CommandState.ASSIGNED and index in begun and begun[index].generation == generation:
         state = CommandState.RUNNING
     return _Place(index, state, generation)
@@ -223,8 +289,17 @@ def _of(place: _Place, ended: Iterable[_Ended]) -> _Ended | None:
     return next(found, None)
 
 
+def _end_of(ended: _Ended | None) -> CommandEnd | None:
+    """Return the end of a command that has begun; None for one that was stopped before."""
+    return ended.end if ended and ended.end.why != "skip" else None
+
+
+def _host(ended: _Ended | None, hosts: Mapping[tuple[int, int], str]) -> str:
+    return hosts.get((ended.chunk.attempt, ended.chunk.rank), "") if ended else ""
+
+
 def _view(place: _Place, ended: _Ended | None, begun: _Begun | None, text: str) -> Command:
-    end = ended.end if ended else None
+    end = _end_of(ended)
     running = begun if place.state is CommandState.RUNNING else None
     by = ended.chunk if ended else running.node if running else None
     return Command(
@@ -232,7 +307,7 @@ def _view(place: _Place, ended: _Ended | None, begun: _Begun | None, text: str) 
         state=place.state,
         generation=place.generation,
         exit_code=end.code if end else None,
-        why=end.why or None if end else None,
+        why=end.why or None if end else "cancel" if ended else None,
         began_at=moment(end.began if end else running.at if running else None),
         seconds=end.took if end else None,
         attempt=by.attempt if by else None,

@@ -5,10 +5,11 @@ import shlex
 from pathlib import Path
 
 from provisioner.core.protocol.command_lines import CommandEnd
-from provisioner.core.protocol.messages import Secret
+from provisioner.core.protocol.messages import ListOrders, Orders, Secret
 from provisioner.core.protocol.words import RECORDS, STREAMS, Attachment, Outcome, Step
 from tests.agent.conftest import Site, sited
 from tests.e2e.processes import processes_with
+from tests.polling import until
 from tests.support import needs
 from tests.support.command_lists import ends, lines, list_order, name_batches, output, put_batch, run_list, start_list
 
@@ -129,6 +130,38 @@ def test_command_that_exceeds_its_limit_is_ended_alone(site: Site) -> None:
     assert [(end.code, end.why) for _, end in sorted(found.items())] == [(5, "limit"), (137, "limit"), (0, ""), (0, "")]
     assert outputs(site, machine)[0].replace(b"Terminated\n", b"") == b"up\nsaved\n"
     assert 3 <= found[0].took < 6 <= found[1].took
+    assert site.result(machine).outcome is Outcome.SUCCEEDED
+
+
+def test_single_commands_are_stopped_and_the_others_go_on(site: Site) -> None:
+    """One that runs gets SIGTERM, then SIGKILL; one that has not begun never begins. Both have one record."""
+    machine = site.boot()
+    put_batch(
+        site,
+        machine,
+        1,
+        [
+            "trap 'echo saved; exit 0' TERM; echo up >$HOME/up-0; while :; do sleep 0.1; done",
+            "trap '' TERM; echo up >$HOME/up-1; while :; do sleep 0.1; done",
+            'echo never >"$HOME/never"',
+            "echo after",
+        ],
+    )
+    name_batches(site, machine, 1)
+    site.assign(machine, list_order(site, 2, 4, stop_grace=2.0))
+    for name in ("up-0", "up-1"):
+        until((home(site, machine) / name).exists, name, lambda: site.host.console(machine))
+    site.give_orders(machine, Orders(commands=ListOrders(1, True, stop=(0, 1, 2))))
+    site.wait_off(machine)
+    found = ends(site, machine)
+    assert [(end.code, end.why) for _, end in sorted(found.items())] == [
+        (0, "cancel"),
+        (137, "cancel"),
+        (0, "skip"),
+        (0, ""),
+    ]
+    assert output(site, machine, found[0]).endswith(b"saved\n")
+    assert not (home(site, machine) / "never").exists()
     assert site.result(machine).outcome is Outcome.SUCCEEDED
 
 

@@ -38,6 +38,38 @@ def test_commands_begin_in_the_order_of_their_ranges(tmp_path: Path) -> None:
     assert (made.read, made.waiting) == (2, 0)
 
 
+def test_stopped_commands_never_begin(tmp_path: Path) -> None:
+    """Neither under this agent process nor under the next one, which knows which ones they were."""
+    made = queue(tmp_path)
+    made.add(1, batch(1))
+    made.add(2, batch(2, ((9, 3, 1),)))
+    assert made.take()
+    assert [each.index for each in made.skip({4, 5, 10, 77})] == [5, 10]
+    assert (made.waiting, made.skip({5, 10})) == (3, [])
+    after = queue(tmp_path, (1, 0))
+    assert [(each.batch, each.position, each.index, each.generation) for each in after.skipped] == [
+        (1, 1, 5, 1),
+        (2, 1, 10, 1),
+    ]
+    assert after.waiting == 3
+    for each in (made, after):
+        assert [command.index for _ in range(3) if (command := each.take())] == [0, 9, 11]
+        assert each.take() is None
+
+
+def test_commands_after_a_stopped_one_can_be_given_back(tmp_path: Path) -> None:
+    """The machine keeps at least those that it has begun."""
+    made = queue(tmp_path)
+    made.add(1, batch(1, ((0, 6, 1),)))
+    made.take()
+    made.skip({3})
+    assert made.give_back(1, 1)
+    kept = made.kept[1]
+    assert 1 < kept < 6
+    assert made.waiting == len([position for position in range(1, kept) if position != 3])
+    assert [command.index for _ in range(9) if (command := made.take())] == [each for each in (1, 2, 4) if each < kept]
+
+
 @pytest.mark.parametrize("data", [batch(2), batch(1, run="other"), b"{}\n", batch(1) + b"more"])
 def test_batch_of_another_node_is_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(Invalid):

@@ -4,6 +4,7 @@ A list run ends when its commands have ended. The loss of a machine only costs t
 which is a machine of the next attempt if it was the last of its attempt.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -46,11 +47,11 @@ def advance(
     over, began = verdict(commands, now), first_begin(held)
     late = not over and began is not None and now >= began + limits.runtime
     # A machine keeps to this limit by itself, and ends its commands, while the control plane is away.
-    if not stop_of(run) and (late or commands.cancelled):
+    if not stop_of(run) and (late or commands.halted):
         reason = f"the list took longer than {limit_of('runtime', limits.runtime)}"
         run = replace(run, ranks_stop=Stop(Outcome.TIMED_OUT, reason, now))
     # After a stop, commands that it has ended are no failures: the end of the machine then decides the outcome.
-    if over and not (stop_of(run) and commands.cancelled):
+    if over and not (stop_of(run) and commands.halted):
         ended = replace(run, verdict=over, ended_at=progress.following(run, now))
         if ranks.open and not stop_of(run):
             ended = replace(ended, ranks_stop=Stop(Outcome.SUCCEEDED, "all commands have ended", now))
@@ -138,4 +139,17 @@ def orders(run: Run, commands: CommandList, worker: Worker | None, batches: Iter
     recalls = recalling.orders(batch for batch in out if batch.node == worker.id)
     mine = all(batch.node == worker.id for batch in out)
     last = mine and not missing and not recalls and not commands.remaining
-    return replace(found, commands=ListOrders(number, last, recalls)) if number or last else found
+    stops = _stops(commands.stops, (batch for batch in out if batch.node == worker.id))
+    return replace(found, commands=ListOrders(number, last, recalls, stops)) if number or last else found
+
+
+def _stops(stops: Iterable[int], batches: Iterable[Batch]) -> tuple[int, ...]:
+    """Return those of the commands to stop that are in one of these batches, sorted."""
+    wanted = sorted(stops)
+    if not wanted:
+        return ()
+    found: set[int] = set()
+    for batch in batches:
+        for first, count, _ in batch.ranges:
+            found.update(wanted[bisect_left(wanted, first) : bisect_left(wanted, first + count)])
+    return tuple(sorted(found))

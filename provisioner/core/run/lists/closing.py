@@ -94,7 +94,8 @@ def seal(ledger: Ledger, run: Run, now: float) -> None:
                 ledger.end(index, CommandState.NOT_RUN)
     commands = ledger.commands
     after = min(commands.total, (commands.next // commands.block_size + SEAL_MOST) * commands.block_size)
+    stops = frozenset(commands.stops)
     for index in range(commands.next, after):
-        ledger.end(index, CommandState.NOT_RUN)
+        ledger.end(index, CommandState.CANCELLED if index in stops else CommandState.NOT_RUN)
     if not ledger.commands.open:
         ledger.seal(now)

@@ -89,7 +89,16 @@ def _take(ledger: Ledger, count: int) -> tuple[Range, ...]:
             found.append((first, here, generation))
             count -= here
     fresh = ledger.commands
-    here = min(count, fresh.total - fresh.next)
-    for index in range(fresh.next, fresh.next + here):
-        ledger.hand_out(index)
-    return (*found, (fresh.next, here, 1)) if here else tuple(found)
+    here, after = fresh.next, min(fresh.total, fresh.next + count)
+    # A command that is to be stopped is cancelled without being handed out.
+    for stop in [*sorted(each for each in fresh.stops if here <= each < after), after]:
+        if len(found) >= RANGES_MOST:
+            break
+        for index in range(here, stop):
+            ledger.hand_out(index)
+        if here < stop:
+            found.append((here, stop - here, 1))
+        if stop < after:
+            ledger.end(stop, CommandState.CANCELLED)
+        here = stop + 1
+    return tuple(found)

@@ -29,7 +29,7 @@ class Ledger:
         """`workers` are all workers of the run, and `batches` all its open batches."""
         self._commands = commands
         self._counts: dict[str, int] = {
-            name: getattr(commands, name) for name in (*COUNTERS.values(), "next", "retried")
+            name: getattr(commands, name) for name in (*COUNTERS.values(), "next", "retried", "halted")
         }
         #: By node id.
         self.workers = {each.id: each for each in workers}
@@ -40,6 +40,8 @@ class Ledger:
         self.chunks: list[RecordChunk] = []
         self._known: dict[str, Record] = {commands.id: commands, **self.workers, **self.batches}
         self._sealed_at = commands.sealed_at
+        #: As `CommandList.stops`; a dictionary keeps their order.
+        self._stops = dict.fromkeys(commands.stops)
 
     @classmethod
     def of(cls, live: Live, run: str, blocks: Iterable[Block] = ()) -> "Ledger":
@@ -51,7 +53,7 @@ class Ledger:
     @property
     def commands(self) -> CommandList:
         """The list with the counters of now."""
-        changes: dict[str, Any] = {**self._counts, "sealed_at": self._sealed_at}
+        changes: dict[str, Any] = {**self._counts, "sealed_at": self._sealed_at, "stops": tuple(self._stops)}
         return replace(self._commands, **changes)
 
     def open_batches(self, node: str) -> list[Batch]:
@@ -65,13 +67,19 @@ class Ledger:
         return self.blocks.hand_out(index)
 
     def take_back(self, index: int) -> None:
-        """Let a command wait, which a lost machine had."""
+        """Let a command wait, which a lost machine had; cancel it if it was stopped."""
+        if index in self._stops:
+            self.end(index, CommandState.CANCELLED)
+            return
         self._count(index, CommandState.WAITING)
         self._counts["retried"] += 1
         self.blocks.take_back(index)
 
     def give_back(self, index: int) -> None:
-        """Let a command wait that its machine has not begun and never will."""
+        """Let a command wait that its machine has not begun and never will; cancel it if it was stopped."""
+        if index in self._stops:
+            self.end(index, CommandState.CANCELLED)
+            return
         self._count(index, CommandState.WAITING)
         self.blocks.give_back(index)
 
@@ -79,6 +87,15 @@ class Ledger:
         """Give a command its final state."""
         self._count(index, state)
         self.blocks.end(index, state)
+        self._stops.pop(index, None)
+
+    def stop(self, index: int) -> None:
+        """Note that a command without a final state is to be stopped alone."""
+        self._stops[index] = None
+
+    def halted(self) -> None:
+        """Count a cancelled command that a machine ended together with its whole work."""
+        self._counts["halted"] += 1
 
     def put(self, item: Worker | Batch, **changes: Any) -> None:
         """Change fields of a worker or a batch."""

@@ -19,6 +19,8 @@ from provisioner.core.run.lists.ledger import Ledger
 RECORDS_MOST = 2 << 20
 #: After this many lines of a chunk that do not count, its other lines are not read: only a hostile machine writes them.
 WASTE_MOST = 1000
+#: Why a command was ended, if it counts as cancelled.
+CANCELS = frozenset({"stop", "cancel", "skip"})
 #: Seconds of a machine's work over which the lengths of its commands are averaged.
 AVERAGED = 60.0
 
@@ -53,6 +55,7 @@ def take_records(ledger: Ledger, node: str, offset: int, data: bytes, now: float
         return Taken()
     whole, newline, rest = (worker.rest.encode("latin-1") + data).rpartition(b"\n")
     taken, places, took, failed, why = Counter[str](), list[int](), 0.0, 0, ""
+    skipped = 0
     batches = {batch.number: batch for batch in ledger.open_batches(node)}
     if len(rest) >= LINE_MOST:
         taken["unreadable"], why, rest = 1, f"a line of more than {LINE_MOST} bytes", b""
@@ -68,6 +71,9 @@ def take_records(ledger: Ledger, node: str, offset: int, data: bytes, now: float
         else:
             state = _state(end)
             ledger.end(end.index, state)
+            if end.why == "stop":
+                ledger.halted()
+            skipped += end.why == "skip"
             left[end.batch] += 1
             places.append(end.index)
             took += end.took
@@ -83,7 +89,7 @@ def take_records(ledger: Ledger, node: str, offset: int, data: bytes, now: float
         rest=rest.decode("latin-1"),
         ended=worker.ended + len(places),
         failed=worker.failed + failed,
-        rate=_rate(worker.rate, worker.slots, len(places), took),
+        rate=_rate(worker.rate, worker.slots, len(places) - skipped, took),
     )
     chunk = RecordChunk(
         f"{node}.{offset:015d}",
@@ -110,7 +116,7 @@ def _belongs(ledger: Ledger, batch: Batch | None, end: CommandEnd) -> bool:
 
 
 def _state(end: CommandEnd) -> CommandState:
-    if end.why == "stop":
+    if end.why in CANCELS:
         return CommandState.CANCELLED
     return CommandState.SUCCEEDED if end.code == 0 and not end.why else CommandState.FAILED
 

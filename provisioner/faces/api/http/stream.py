@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from provisioner.core.access.pace import Pace
 from provisioner.core.errors import ProvisionError, Retryable, TooMany, Transient
 from provisioner.core.views.codec import to_json
+from provisioner.core.views.commands import Progress
 from provisioner.faces.api.http.reading import Readers
 from provisioner.ports.control.logs import LogQuery, view_of
 from provisioner.service.logs import LogPage, Logs
@@ -25,6 +26,8 @@ from provisioner.service.logs import LogPage, Logs
 TICK = 0.5
 #: Seconds without an event after which a comment shows the client that the server is alive.
 HEARTBEAT = 15.0
+#: Least seconds between two events with the progress of a list.
+PROGRESS = 1.0
 #: Maximum number of followers at the same time: of the server, and of one caller.
 MOST, MOST_EACH = 500, 250
 #: Maximum number of bytes of one read; and of a read that is kept for followers that request the same within the tick.
@@ -54,6 +57,8 @@ class Hub:
         self.heartbeat = heartbeat
         self._readers = Readers(THREADS)
         self._looks: dict[tuple[Watched, str], asyncio.Task[LogPage]] = {}
+        #: By run, when its progress was read, and the read.
+        self._progress: dict[str, tuple[float, asyncio.Task[Progress | None]]] = {}
         self._number = 0
         self._closing = asyncio.Event()
         self._followers: Counter[str] = Counter()
@@ -110,6 +115,16 @@ class Hub:
             task.add_done_callback(lambda done: self._forget(key, done))
         # The first follower may be cancelled while others wait for the same read.
         return await asyncio.shield(task)
+
+    async def progress(self, caller: str, run: str) -> Progress | None:
+        """Return the progress of the run's list, read at most once in PROGRESS seconds for all followers of the run."""
+        now = asyncio.get_running_loop().time()
+        found = self._progress.get(run)
+        if found is None or found[0] <= now - PROGRESS:
+            reading = self._readers.read(caller, self._logs.progress, run)
+            self._progress = {key: each for key, each in self._progress.items() if each[0] > now - PROGRESS}
+            found = self._progress[run] = now, asyncio.ensure_future(reading)
+        return await asyncio.shield(found[1])
 
     def _forget(self, key: tuple[Watched, str], task: "asyncio.Task[LogPage]") -> None:
         if task.cancelled() or task.exception() or _size(task.result()) > KEPT:
@@ -172,6 +187,7 @@ class Following(Response):
         heard_at = clock()
         # A browser reconnects after this many milliseconds. It shows the connection as open only after a first line.
         yield b"retry: 1000\n\n"
+        progress, progress_at = None, heard_at
         begins_at = heard_at + self._hub.pace.wait(self._caller, heard_at)
         while not self._hub.closing:
             try:
@@ -196,12 +212,29 @@ class Following(Response):
                 if look.over:
                     yield event("end", to_json(look.run), look.cursor)
                     return
+                if look.run.commands and clock() >= progress_at:
+                    progress_at = clock() + PROGRESS
+                    found = await self._progress()
+                    if found and _steady(found) != progress:
+                        progress = _steady(found)
+                        yield event("progress", to_json(found), self._place)
                 if look.pieces:
                     continue
             if clock() - heard_at >= self._heartbeat:
                 heard_at = clock()
                 yield b":\n\n"
             await self._hub.rest()
+
+    async def _progress(self) -> Progress | None:
+        try:
+            return await self._hub.progress(self._caller, self._watched.run)
+        except Retryable:
+            return None
+
+
+def _steady(progress: Progress) -> Progress:
+    """Return the progress without the expected end, which changes all the time although nothing happens."""
+    return replace(progress, eta=None)
 
 
 def event(name: str, data: object, id: str) -> bytes:

@@ -28,7 +28,10 @@ Stream = Literal["system", "setup", "output"]
 
 def _responses() -> dict[int | str, dict[str, Any]]:
     found = answers(Page, 404, example=Page((examples.log(),), "1.output.8.8"))
-    told = "Events `log` (a piece of the log; the event's id is the position after it) and finally `end` (the run)."
+    told = (
+        "Events `log` (a piece of the log; the event's id is the position after it); for a list of commands `progress` "
+        "(how far it is), when it changes and at most once a second; and finally `end` (the run)."
+    )
     found[200]["content"][EVENTS] = {"schema": {"type": "string", "description": told}}
     return found
 

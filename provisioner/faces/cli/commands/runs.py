@@ -8,6 +8,7 @@ import typer
 from provisioner.core.errors import NotFound
 from provisioner.core.protocol.words import STREAMS, Outcome
 from provisioner.core.run.states import State
+from provisioner.core.views.commands import OPEN, CommandState
 from provisioner.core.views.run import Run
 from provisioner.faces.cli import complete, exits, session
 from provisioner.faces.cli.terminal import log, screen, streams
@@ -207,6 +208,9 @@ def logs(
     command: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Only the output of command N of a list.")
     ] = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Only the outputs of failed commands of a list, each after its number.")
+    ] = False,
     direct: Annotated[
         bool, typer.Option("--direct", help="With --follow: from the machine over SSH, before the bucket has it.")
     ] = False,
@@ -224,8 +228,9 @@ def logs(
         raise typer.BadParameter("requires --follow", param_hint="--direct")
     if raw and as_json:
         raise typer.BadParameter("cannot be combined with --json, which has every byte", param_hint="--raw")
-    if command is not None:
+    if command is not None or failed:
         for name, given in (
+            ("--failed", failed and command is not None),
             ("--follow", follow),
             ("--stream", stream),
             ("--attempt", attempt),
@@ -234,11 +239,15 @@ def logs(
             ("--json", as_json),
         ):
             if given:
-                raise typer.BadParameter("cannot be combined with --command", param_hint=name)
+                other = "--failed" if command is None else "--command"
+                raise typer.BadParameter(f"cannot be combined with {other}", param_hint=name)
         service = session.control(context)
         id = session.run_id(service, run)
         session.catch_up(service)
-        log.show_command(service, id, command, raw=raw)
+        if command is None:
+            log.show_failed(service, id, raw=raw)
+        else:
+            log.show_command(service, id, command, raw=raw)
         return
     streams = tuple(dict.fromkeys(stream or SHOWN))
     for name in streams:
@@ -269,6 +278,9 @@ def stop(
         list[str] | None,
         typer.Option("--job", metavar="JOB", help="All unfinished runs of this job.", autocompletion=complete.job),
     ] = None,
+    command: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Only command N of a list; the run goes on.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="All your unfinished runs.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: session.Json = False,
@@ -280,6 +292,11 @@ def stop(
     if bool(run) + bool(job) + every != 1:
         raise typer.BadParameter("give one of RUN..., --job and --all", param_hint="RUN...")
     service = session.control(context)
+    if command is not None:
+        if not run or len(run) > 1:
+            raise typer.BadParameter("requires exactly one RUN", param_hint="--command")
+        _stop_command(service, session.run_id(service, run[0]), command, as_json=as_json)
+        return
     if run:
         before = [service.runs.get(session.run_id(service, name)) for name in run]
     else:
@@ -300,6 +317,22 @@ def stop(
         streams.put(
             f"{short} {'has ended before' if ended else f'is stopping; wait for its end: provision wait {short}'}"
         )
+
+
+def _stop_command(service: Control, id: str, index: int, *, as_json: bool) -> None:
+    ended = {each for each in CommandState if each not in OPEN}
+    session.catch_up(service)
+    before = service.commands.get(id, index)
+    found = service.commands.stop(id, index)
+    session.catch_up(service)
+    if as_json:
+        screen.put_view(service.commands.get(id, index))
+    elif before.state in ended:
+        streams.put(f"command {index} has ended before: {before.state}")
+    elif found.state in ended:
+        streams.put(f"command {index} is {found.state}; it did not begin")
+    else:
+        streams.put(f"command {index} is stopping; see its end: provision commands {id[:12]} --state cancelled")
 
 
 def _unfinished(service: Control, jobs: Sequence[str] | None) -> list[Run]:

@@ -10,12 +10,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TextIO
 
+from provisioner.core.errors import Conflict, NotFound
 from provisioner.core.views.codec import to_json
+from provisioner.core.views.commands import CommandState
 from provisioner.faces.cli.terminal import screen, streams
 from provisioner.faces.cli.terminal.escapes import Filter
 from provisioner.faces.cli.terminal.excerpt import STREAMS
 from provisioner.faces.cli.terminal.waiting import LiveLine
 from provisioner.ports.control.control import Control
+from provisioner.ports.control.lists import CommandFilter, every
 from provisioner.ports.control.logs import MERGED_MOST, LogGap, LogPiece, LogQuery, view_of
 
 DEFAULT = LogQuery(STREAMS)
@@ -125,6 +128,34 @@ def show_command(service: Control, run: str, index: int, *, raw: bool = False) -
             printer.put(LogPiece(1, "output", 0, data))
     finally:
         printer.end()
+
+
+def show_failed(service: Control, run: str, *, raw: bool = False) -> None:
+    """Print the outputs of the failed commands of a list, each after a line with its number and exit code."""
+    which = CommandFilter((CommandState.FAILED, CommandState.LOST))
+    found = False
+    for each in every(service.commands, run, which):
+        found = True
+        why = f" ({each.why})" if each.why else ""
+        how = "lost with its machine" if each.exit_code is None else f"exit code {each.exit_code}{why}"
+        printer = Printer(sys.stdout, raw=raw)
+        printer.put(LogPiece(1, "output", 0, f"== command {each.index}: {how}\n".encode()))
+        try:
+            if each.output_bytes != 0:
+                for data in service.commands.output(run, each.index):
+                    printer.put(LogPiece(1, "output", 0, data))
+        except Conflict:
+            pass  # No try of a lost command has ended.
+        except NotFound as error:
+            printer.rest()
+            streams.complain(str(error))
+        finally:
+            # The next command's line begins a line, although this output may not end one.
+            if not printer.fresh:
+                printer.put(LogPiece(1, "output", 0, b"\n"))
+            printer.end()
+    if not found:
+        streams.say("no command has failed")
 
 
 def follow(

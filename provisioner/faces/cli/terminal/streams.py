@@ -65,6 +65,17 @@ def put(text: str = "") -> None:
         print(plain(text), flush=True)
 
 
+def put_bytes(data: bytes) -> None:
+    """Write bytes of a command's output as they are to a pipe or a file; a terminal gets no escape sequences."""
+    if sys.stdout.isatty():
+        from provisioner.faces.cli.terminal.escapes import shown
+
+        data = shown(data).encode(sys.stdout.encoding, "replace")
+    with writing():
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
 def put_text(data: bytes | str) -> None:
     """Print untrusted text of several lines; on a terminal without escape sequences except colours."""
     from provisioner.faces.cli.terminal.escapes import shown

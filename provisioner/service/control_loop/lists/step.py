@@ -13,7 +13,7 @@ from provisioner.core.protocol.batches import BatchHead, encode_batch
 from provisioner.core.protocol.keys import batch_key
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run import story
-from provisioner.core.run.lists import closing, handing, recalling
+from provisioner.core.run.lists import closing, handing, recalling, stopping
 from provisioner.core.run.lists.ledger import Ledger
 from provisioner.core.run.lists.receiving import blocks_of, take_records
 from provisioner.core.run.plan import Plan
@@ -142,9 +142,10 @@ class Lists:
             mine,
             [batch for batch in mine.batches if batch.id in kept],
             waiting=WAITING_MOST if want else 0,
-            fresh=sum(want.values()),
+            fresh=sum(want.values()) or mine.commands.next in mine.commands.stops,
         )
         ledger.workers |= {worker.id: worker for worker in workers}
+        stopping.cancel_next(ledger)
         handing.hand_out(ledger, want)
         for id, count in kept.items():
             recalling.give_back(ledger, ledger.batches[id], count, now)

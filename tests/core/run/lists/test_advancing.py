@@ -178,7 +178,7 @@ def test_a_stop_does_not_wait_for_a_machine_that_is_lost() -> None:
 
 def test_commands_that_a_stop_ended_are_no_failures() -> None:
     """All commands were running when the run was stopped."""
-    stopped = a_list(12, next=12, succeeded=8, cancelled=4)
+    stopped = a_list(12, next=12, succeeded=8, cancelled=4, halted=4)
     assert moved(run=list_run(stop=STOP), commands=stopped).run.verdict is None
     after = moved(ended(Outcome.CANCELLED), run=list_run(stop=STOP), commands=stopped, made=CLOSED).run
     assert after.verdict
@@ -219,7 +219,7 @@ def test_a_list_over_its_limit_ends_as_timed_out_whatever_its_machine_says() -> 
 
 def test_commands_that_a_machine_ended_without_an_order_were_over_the_limit() -> None:
     """The machine keeps to the limit by itself, and its records may arrive before its result."""
-    stopped = a_list(12, next=12, succeeded=8, cancelled=4)
+    stopped = a_list(12, next=12, succeeded=8, cancelled=4, halted=4)
     run = moved(commands=stopped).run
     assert run.verdict is None
     assert run.ranks_stop
@@ -227,6 +227,16 @@ def test_commands_that_a_machine_ended_without_an_order_were_over_the_limit() ->
     after = moved(ended(Outcome.LOST), run=run, commands=stopped, made=CLOSED).run
     assert after.verdict
     assert after.verdict.outcome is Outcome.TIMED_OUT
+
+
+def test_commands_that_were_stopped_alone_do_not_time_the_list_out() -> None:
+    """The list goes on, and ends as failed although nothing else went wrong."""
+    stopped = a_list(12, next=12, succeeded=7, cancelled=4, out=1)
+    assert not moved(commands=stopped).run.ranks_stop
+    over = moved(commands=replace(stopped, succeeded=8, out=0)).run
+    assert over.verdict
+    assert (over.verdict.outcome, over.verdict.exit_code) == (Outcome.FAILED, 1)
+    assert over.verdict.reason == "8 of 12 commands succeeded; 4 cancelled"
 
 
 def test_the_first_begin_is_by_our_clock() -> None:

@@ -22,6 +22,9 @@ def commands(
     failed: Annotated[bool, typer.Option("--failed", help="Only commands that failed or were lost.")] = False,
     running: Annotated[bool, typer.Option("--running", help="Only commands that run now.")] = False,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=10_000_000, help="Maximum number of commands.")] = 50,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Print the job log of the ended commands, with the columns of GNU parallel.")
+    ] = False,
     as_json: session.Json = False,
 ) -> None:
     """List the commands of a run.
@@ -29,6 +32,15 @@ def commands(
     Only a run whose recipe has a list of commands has them. They are numbered from 0, in the order of the list;
     `logs --command` prints the output of one.
     """
+    if csv:
+        for name, given in (("--state", state), ("--failed", failed), ("--running", running), ("--json", as_json)):
+            if given:
+                raise typer.BadParameter("cannot be combined with --csv", param_hint=name)
+        service = session.control(context)
+        session.catch_up(service)
+        for data in service.commands.csv(session.run_id(service, run)):
+            streams.put_bytes(data)
+        return
     chosen = [*(state or ())]
     chosen += [CommandState.FAILED, CommandState.LOST] if failed else []
     chosen += [CommandState.RUNNING] if running else []

@@ -1,0 +1,103 @@
+"""Act on the commands of lists: stop one of them, and start a run of those that failed."""
+
+from collections.abc import Collection
+
+from provisioner.core.access.callers import Caller
+from provisioner.core.access.owner_limits import UNLIMITED
+from provisioner.core.commands.blocks import Blocks, CommandState
+from provisioner.core.commands.records import CommandList
+from provisioner.core.errors import Conflict, Invalid
+from provisioner.core.recipe.lists import MOST_COMMANDS
+from provisioner.core.run import story
+from provisioner.core.run.lists import stopping
+from provisioner.core.run.lists.ledger import Ledger
+from provisioner.core.run.records import Record, Run
+from provisioner.ports.clock import Clock
+from provisioner.ports.store import Store
+from provisioner.service.control_loop.lists.texts import commands_of
+from provisioner.service.installation import Policy
+from provisioner.service.jobs import TRIES, Jobs
+from provisioner.service.jobs import commands_of as list_of
+from provisioner.service.recorder import Recorder
+from provisioner.service.runs import KEY_TTL
+
+#: Maximum number of blocks that are read at once.
+BLOCKS_MOST = 8
+#: Commands that `rerun` repeats, and those that it repeats on request.
+FAILED = frozenset({CommandState.FAILED, CommandState.LOST})
+UNFINISHED = frozenset({CommandState.CANCELLED, CommandState.NOT_RUN})
+
+
+class Acting:
+    """Changes of lists within the rights of one caller; the caller has found the run."""
+
+    def __init__(
+        self, store: Store, recorder: Recorder, clock: Clock, policy: Policy, jobs: Jobs, caller: Caller
+    ) -> None:
+        self._store = store
+        self._recorder = recorder
+        self._clock = clock
+        self._policy = policy
+        self._jobs = jobs
+        self._caller = caller
+
+    def stop(self, run: Run, index: int) -> None:
+        """Stop one command. Does nothing if it has ended, or if the run has. Raises Conflict after TRIES tries."""
+        for _ in range(TRIES):
+            commands, now = self._store.command_list(run.id), self._store.run(run.id)
+            if commands is None or now is None or now.ended_at is not None:
+                return
+            numbers = {index // commands.block_size, commands.next // commands.block_size}
+            ledger = Ledger(commands, (), (), self._store.blocks(run.id, numbers))
+            if not stopping.stop(ledger, index):
+                return
+            audit = self._recorder.audit(self._caller, "stop command", run.owner, f"{run.id} {index}")
+            try:
+                self._recorder.save([*ledger.changed(), audit])
+            except Conflict:
+                continue
+            self._clock.wake()
+            return
+        raise Conflict(f"other processes keep changing the list of run {run.id[:12]}: try again")
+
+    def rerun(self, run: Run, commands: CommandList, idempotency_key: str, *, unfinished: bool) -> Run:
+        """Return a new run of the same job and revision, with the commands of an ended run that did not succeed."""
+        short, now = run.id[:12], self._clock.now()
+        if run.ended_at is None or commands.sealed_at is None:
+            raise Conflict(f"run {short} is still running: its failed commands can be run again when it has ended")
+        wanted = FAILED | UNFINISHED if unfinished else FAILED
+        count = commands.failed + commands.lost + unfinished * (commands.cancelled + commands.not_run)
+        if not count:
+            others = commands.cancelled + commands.not_run
+            advice = f"; {others:,} were cancelled or did not run: --unfinished runs them, too" if others else ""
+            raise Invalid(f"no command of run {short} failed or was lost{advice}")
+        if count > MOST_COMMANDS:
+            raise Invalid(f"{count:,} commands of run {short} are to run again; one run has at most {MOST_COMMANDS:,}")
+        # Raises NotFound for a deleted job.
+        self._jobs.record(run.job_id)
+        texts = commands_of(run)
+        chosen = [texts[index] for index in self._in_states(commands, wanted)]
+        fresh = self._jobs.repeated(run, chosen, idempotency_key, now)
+        audit = self._recorder.audit(self._caller, "rerun", fresh.owner, fresh.id)
+        queued = story.triggered(fresh, now)
+        limits = UNLIMITED if self._caller.admin else self._policy.limits
+        also: list[Record] = [*list_of(fresh), queued, audit]
+        stored = self._recorder.add_run(fresh, now - KEY_TTL, also, limits)
+        if stored.inputs != fresh.inputs:
+            raise Conflict(f"the key {idempotency_key!r} was used for run {stored.id[:12]} with other inputs")
+        if stored.id == fresh.id:
+            self._clock.wake()
+        return stored
+
+    def _in_states(self, commands: CommandList, states: Collection[CommandState]) -> list[int]:
+        """Return the indices of the commands in these states, sorted."""
+        found, number = list[int](), 0
+        while number * commands.block_size < commands.total:
+            numbers = range(number, number + BLOCKS_MOST)
+            blocks = Blocks(commands, self._store.blocks(commands.id, numbers))
+            for each in blocks.numbers:
+                for state in states:
+                    for first, count, _ in blocks.runs_of(each, state):
+                        found += range(first, first + count)
+            number += BLOCKS_MOST
+        return sorted(found)
