@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from provisioner.core.access.pace import Pace
+from provisioner.core.views.codec import Moment
 from provisioner.core.views.commands import Progress
 from provisioner.faces.api.http import stream
 from provisioner.ports.control.logs import LogPiece
@@ -161,14 +162,20 @@ def test_followers_of_a_list_get_its_progress_at_most_once_a_second(
     def progress(_: Logs, __: str) -> Progress:
         reads.append(time.monotonic())
         done = next(counts)
-        return Progress(3, 3 - done, done, 0, 0, 0, 0, running=1, rate=1.0, eta=time.time() + len(reads), slots=1)
+        return Progress(
+            3, 3 - done, done, 0, 0, 0, 0, running=1, rate=1.0, eta=Moment(time.time() + len(reads)), slots=1
+        )
 
     monkeypatch.setattr(Logs, "progress", progress)
     quiet.service.jobs.apply(recipe("progressing", "ann", command=["a", "b", "c"]), "the test's recipe")
     path = f"/api/runs/{quiet.service.runs.start('ann/progressing', {}).id}/logs"
-    with quiet.client(quiet.token("ann")) as ann, quiet.client(quiet.token("ann")) as other:
-        with ann.stream("GET", path, headers=EVENTS) as one, other.stream("GET", path, headers=EVENTS) as two:
-            found = [_progress(answer.iter_lines(), 3) for answer in (one, two)]
+    with (
+        quiet.client(quiet.token("ann")) as ann,
+        quiet.client(quiet.token("ann")) as other,
+        ann.stream("GET", path, headers=EVENTS) as one,
+        other.stream("GET", path, headers=EVENTS) as two,
+    ):
+        found = [_progress(answer.iter_lines(), 3) for answer in (one, two)]
     assert found[0][-1]["rate"] == 1.0
     assert [each["succeeded"] for each in found[0]] == [0, 1, 2]
     assert found[1][-1]["succeeded"] == 2

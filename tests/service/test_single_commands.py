@@ -1,9 +1,12 @@
 """Single commands of a list: stopped alone, and run again in a new run."""
 
+from dataclasses import replace
+
 import pytest
 
 from provisioner.core.commands import records
 from provisioner.core.errors import Conflict, Invalid
+from provisioner.core.protocol.command_lines import CommandEnd, write_end
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.lists import stopping
 from provisioner.core.views.commands import CommandState
@@ -189,8 +192,19 @@ def test_the_job_log_has_each_ended_command_once_and_in_order(listed: Listed, ma
     assert float(cells[0][2]) > 1e9
 
 
-def test_progress_of_an_ended_run_costs_no_machine(listed: Listed, machine: Machine) -> None:
-    """The event of a followed log has the same numbers as the run's status."""
+def test_the_job_log_has_the_try_that_counts(listed: Listed, machine: Machine) -> None:
+    given = machine.given()[0]
+    listed.lose(machine)
+    second = listed.machine(2)
+    again = next(each for each in second.given() if each.index == given.index)
+    stale = CommandEnd(again.batch, given.index, 1, 5.0, 5.0, 9)
+    second.write(write_end(replace(stale, generation=again.generation, code=3)) + write_end(stale))
+    listed.turn()
+    _, row = b"".join(listed.service.commands.csv(listed.run.id)).decode().splitlines()
+    assert row == f"1,{second.node.instance_id},5.000,5.000,0,0,3,0,echo 0"
+
+
+def test_progress_of_a_followed_log_is_that_of_the_status(listed: Listed, machine: Machine) -> None:
     machine.end(machine.given()[:2])
     listed.turn()
     found = listed.service.logs.progress(listed.run.id)

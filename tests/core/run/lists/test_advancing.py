@@ -347,6 +347,13 @@ def test_a_machine_whose_commands_are_recalled_is_told_so() -> None:
     assert told == Orders(commands=ListOrders(1, False, (Recall(1, 2),)))
 
 
+def test_a_machine_is_told_which_of_its_commands_to_stop() -> None:
+    """Not those of other machines, nor those that no machine has."""
+    mine, other = batch((0, 4, 1), (8, 1, 1), put_at=NOW), batch((4, 4, 1), node="r1.1.1")
+    stopped = a_list(12, next=9, out=9, stops=(11, 8, 5, 3))
+    assert told(stopped, mine, other, batches=1) == ListOrders(1, stop=(3, 8))
+
+
 def test_orders_have_the_stop_and_the_followers() -> None:
     run = list_run(stop=STOP, followed_until=NOW)
     assert orders(run, OPEN, None, []) == Orders(STOP, NOW)
