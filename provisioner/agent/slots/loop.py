@@ -82,6 +82,8 @@ class Loop:
     def run(self) -> Ended:
         """Execute commands until there is a reason to end; return it. No command's process runs then."""
         self._node.list_report = self.report
+        # The control plane gives commands to a machine that joins others when it reports that it can begin them.
+        self._node.changed.set()
         self._errands.start()
         # An earlier agent process may have died before it recorded them. A second record changes nothing.
         self._skip(self._queue.skipped)

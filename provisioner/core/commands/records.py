@@ -80,8 +80,10 @@ class Worker:
     #: Number of its commands that ended, and of those among them that failed.
     ended: int = 0
     failed: int = 0
-    #: Commands a second that it can run, from the lengths of those that ended; 0 before the first.
+    #: Commands a second that it runs while it has some; 0 before the first has ended. And the seconds of its work that
+    #: this is the average of.
     rate: float = 0.0
+    rated: float = 0.0
     #: When it was decided that it gets no more commands, because none is left for it.
     released_at: float | None = None
     #: When, after the end of the node's work, a listing of its whole inbox showed no chunk that is to be recorded.

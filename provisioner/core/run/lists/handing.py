@@ -9,13 +9,15 @@ from provisioner.core.commands.blocks import CommandState
 from provisioner.core.commands.records import Batch, CommandList, Worker
 from provisioner.core.protocol.batches import Range
 from provisioner.core.run.lists.ledger import Ledger
-from provisioner.core.run.lists.recalling import at_work, takes
+from provisioner.core.run.lists.recalling import at_work, goes_on, takes
 from provisioner.core.run.ranks import stop_of
 from provisioner.core.run.records import Node, Run
 from provisioner.core.run.states import State
 
 #: Seconds of work that a machine has ahead, at most: the control plane may be away for five minutes.
 AHEAD = 330.0
+#: Seconds of work that a machine gets at least, if there is enough.
+LEAST = 10.0
 #: Maximum number of commands of a batch, and of ranges in its head.
 BATCH_MOST, RANGES_MOST = 10_000, 500
 
@@ -27,19 +29,20 @@ def wanted(
 
     A node has twice as many commands as it runs at once, and AHEAD seconds of work once the lengths of its commands are
     known. It gets more when half of them have ended. Of several nodes, each gets only a part of the rest, so that they
-    end at about the same time. A node that joins others gets commands when it can begin them.
+    end at about the same time. A node that joins others gets commands when it can begin them; its part is left for it.
     """
     if stop_of(run) or run.state not in (State.BOOTING, State.PREPARING, State.RUNNING):
         return {}
     out, left, found = list(batches), commands.remaining, dict[str, int]()
     ready = [worker for worker in workers if _ready(nodes.get(worker.id), worker)]
-    share = -(-left // (2 * len(ready))) if len(ready) > 1 else left
+    several = sum(goes_on(nodes.get(worker.id), worker) for worker in workers)
+    share = -(-left // (2 * several)) if several > 1 else left
     has_now = {worker.id: sum(batch.left for batch in out if batch.node == worker.id) for worker in ready}
     # The machine with the fewest commands comes first.
     for worker in sorted(ready, key=lambda worker: (has_now[worker.id] / worker.slots, worker.id)):
         has = has_now[worker.id]
         most = max(2 * worker.slots, int(worker.rate * AHEAD))
-        count = min(most - has, max(share, worker.slots - has), left, BATCH_MOST)
+        count = min(most - has, max(share, worker.slots - has, int(worker.rate * LEAST)), left, BATCH_MOST)
         if count > 0 and has * 2 <= most:
             found[worker.id] = count
             left -= count

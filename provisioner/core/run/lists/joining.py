@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from provisioner.core.cloud.launches import Refusal
 from provisioner.core.commands.records import Batch, CommandList, Worker
-from provisioner.core.protocol.words import Outcome, Step
+from provisioner.core.protocol.words import Step
 from provisioner.core.run import story
 from provisioner.core.run.launch_answers import closed, new_node, unfilled
 from provisioner.core.run.launching import TEMPLATE_EVERY
@@ -22,7 +22,7 @@ from provisioner.core.run.work_order import recipe_of
 
 #: Seconds from a machine's launch to its first command, as long as no machine of the run has begun one.
 COLD_START = 120.0
-#: After this many machines in a row that ended before their first command, no other is launched for PAUSE seconds.
+#: After this many machines in a row that ended without a command, no other is launched for PAUSE seconds.
 USELESS, PAUSE = 3, 600.0
 #: Why a machine is ended that arrives too late.
 NEEDLESS = "its run needs it no longer"
@@ -54,23 +54,28 @@ def missing(
         return ()
     slots = known[0].slots
     rate = sum(workers[each.node.id].rate for each in here)
-    cold_start = _cold_start(held)
-    if rate and commands.open / rate < cold_start:
+    start = max(_cold_start(held), WORTH)
+    if rate and commands.open / rate < start:
         return ()
-    several = {each.node.id: [batch for batch in batches if batch.node == each.node.id] for each in here}
-    idle = commands.remaining + sum(_movable(workers[id], several[id], cold_start) for id in several)
+    released = any(worker.released_at is not None for worker in known)
+    movable = [
+        _movable(workers[each.node.id], [batch for batch in batches if batch.node == each.node.id], start)
+        for each in here
+    ]
+    # After a release, nothing can be recalled.
+    idle = commands.remaining + sum(count for count in movable if count < 0 or not released)
     count = min(run.scale - len(here), math.ceil(max(0, idle) / slots), MACHINES_MOST - joining.next_rank)
     return tuple(range(joining.next_rank, joining.next_rank + count))
 
 
-def _movable(worker: Worker, batches: Sequence[Batch], cold_start: float) -> int:
+def _movable(worker: Worker, batches: Sequence[Batch], start: float) -> int:
     """Return how many commands another machine could take from one with these batches; less than 0 if it has room.
 
-    Commands that it begins itself before another machine could, or soon, are left to it.
+    Commands that it begins itself within `start` seconds are left to it.
     """
     stays = sum(batch.left for batch in batches if batch.recall_at is not None)
     count = sum(batch.left for batch in batches if batch.recall_at is None) - max(0, worker.slots - stays)
-    soon = worker.rate and count / worker.rate <= max(cold_start, WORTH)
+    soon = worker.rate and count / worker.rate <= start
     return 0 if count > 0 and soon else count
 
 
@@ -163,11 +168,13 @@ def _ranks(run: Run, launch: Launch, machines: int) -> tuple[int, ...]:
 
 
 def _useless(current: Sequence[Assignment], workers: Mapping[str, Worker], now: float) -> bool:
-    """Return whether the last USELESS machines, by rank, ended a short time ago and before their first command."""
+    """Return whether the last USELESS machines, by rank, ended a short time ago and without a command.
+
+    The reason may be a start script that fails, but also a mistake in this module: the money is lost either way.
+    """
     last = sorted(current, key=lambda each: each.node.rank)[-USELESS:]
-    ends = [each.node.verdict for each in last if not workers[each.node.id].ended]
-    bad = [verdict for verdict in ends if verdict and verdict.outcome is not Outcome.SUCCEEDED]
-    return len(bad) == USELESS and now < max(verdict.at for verdict in bad) + PAUSE
+    ends = [each.node.verdict for each in last if each.node.verdict and not workers[each.node.id].ended]
+    return len(ends) == USELESS and now < max(verdict.at for verdict in ends) + PAUSE
 
 
 def _cold_start(held: Sequence[Assignment]) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from provisioner.core.commands.blocks import CommandState
-from provisioner.core.commands.records import Batch, CommandList, RecordChunk
+from provisioner.core.commands.records import Batch, CommandList, RecordChunk, Worker
 from provisioner.core.protocol.command_lines import LINE_MOST, CommandEnd, read_ends
 from provisioner.core.run.lists.ledger import Ledger
 
@@ -21,8 +21,11 @@ RECORDS_MOST = 2 << 20
 WASTE_MOST = 1000
 #: Why a command was ended, if it counts as cancelled.
 CANCELS = frozenset({"stop", "cancel", "skip"})
-#: Seconds of a machine's work over which the lengths of its commands are averaged.
+#: Seconds of a machine's work over which its rate is averaged.
 AVERAGED = 60.0
+#: Seconds that a command occupies its slot at least, as long as few have ended: what comes between two commands takes
+#: longer than a short command.
+SHORTEST = 0.02
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def take_records(ledger: Ledger, node: str, offset: int, data: bytes, now: float
         return Taken()
     whole, newline, rest = (worker.rest.encode("latin-1") + data).rpartition(b"\n")
     taken, places, took, failed, why = Counter[str](), list[int](), 0.0, 0, ""
-    skipped = 0
+    skipped, began, ended = 0, math.inf, -math.inf
     batches = {batch.number: batch for batch in ledger.open_batches(node)}
     if len(rest) >= LINE_MOST:
         taken["unreadable"], why, rest = 1, f"a line of more than {LINE_MOST} bytes", b""
@@ -77,19 +80,23 @@ def take_records(ledger: Ledger, node: str, offset: int, data: bytes, now: float
             left[end.batch] += 1
             places.append(end.index)
             took += end.took
+            if end.why != "skip":
+                began, ended = min(began, end.began), max(ended, end.began + end.took)
             failed += state is CommandState.FAILED
             taken["recorded"] += 1
     for number, count in left.items():
         batch = batches[number]
         over = now if batch.left == count else None
         ledger.put(batch, left=batch.left - count, closed_at=over)
+    rate, rated = _rate(worker, len(places) - skipped, took, ended - began)
     ledger.put(
         worker,
         records_read=offset + len(data),
         rest=rest.decode("latin-1"),
         ended=worker.ended + len(places),
         failed=worker.failed + failed,
-        rate=_rate(worker.rate, worker.slots, len(places) - skipped, took),
+        rate=rate,
+        rated=rated,
     )
     chunk = RecordChunk(
         f"{node}.{offset:015d}",
@@ -121,11 +128,16 @@ def _state(end: CommandEnd) -> CommandState:
     return CommandState.SUCCEEDED if end.code == 0 and not end.why else CommandState.FAILED
 
 
-def _rate(before: float, slots: int, count: int, took: float) -> float:
-    """Return the commands a second that a machine can run, after `count` more commands took `took` seconds together."""
+def _rate(worker: Worker, count: int, took: float, span: float) -> tuple[float, float]:
+    """Return the commands a second that a machine runs, and the seconds that this is measured over.
+
+    `count` more commands have ended, which took `took` seconds together, from the begin of the first to the end of the
+    last `span` seconds.
+    """
     if not count:
-        return before
-    # A command takes at least a millisecond, whatever the machine's clock says.
-    seconds = max(took, count / 1000) / slots
-    rate = count / seconds
-    return rate if not before else before + (rate - before) * (1 - math.exp(-seconds / AVERAGED))
+        return worker.rate, worker.rated
+    # Whatever the machine's clock says, all of this is longer than nothing. Few commands may have left slots unused.
+    busy = max(took / worker.slots, span) if count > 4 * worker.slots else max(took, count * SHORTEST) / worker.slots
+    busy = max(busy, count / 1000 / worker.slots)
+    rate = (worker.rate * worker.rated + count) / (worker.rated + busy)
+    return rate, min(AVERAGED, worker.rated + busy)

@@ -91,6 +91,13 @@ def test_machines_share_what_is_left() -> None:
     assert wanted(at_work(), a_list(12_000), fast, [], nodes) == dict.fromkeys(nodes, 2000)
 
 
+def test_the_part_of_a_machine_that_boots_is_left_for_it() -> None:
+    workers = [worker("r1.1.0", slots=4, rate=100.0), worker("r1.1.1", slots=4)]
+    nodes = {"r1.1.0": node(id="r1.1.0"), "r1.1.1": node(id="r1.1.1", rank=1)}
+    assert wanted(at_work(), a_list(12_000), workers, [], nodes) == {"r1.1.0": 3000}
+    assert wanted(at_work(), a_list(1200), workers, [], nodes) == {"r1.1.0": 1000}, "work for ten seconds"
+
+
 def test_an_idle_machine_comes_first() -> None:
     workers = [worker(f"r1.1.{rank}", slots=4) for rank in range(2)]
     nodes = {each.id: node(id=each.id) for each in workers}

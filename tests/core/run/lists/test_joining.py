@@ -106,6 +106,10 @@ def test_commands_that_can_be_recalled_are_reasons_for_a_machine() -> None:
     assert joins(batch((0, 6, 1))) == 2
     assert joins(batch((0, 6, 1), recall_at=NOW)) == 0
     assert joins(batch((0, 3, 1), recall_at=NOW, kept=3), batch((3, 3, 1), number=2)) == 2
+    workers = {NODE: worker(), "r1.1.1": worker("r1.1.1", released_at=NOW)}
+    both = [held(), held({"id": "r1.1.1", "rank": 1})]
+    run = list_run(joining=Joining(1, next_rank=2))
+    assert missing(run, all_out, workers, [batch((0, 6, 1))], both, NOW) == (), "a machine was released instead"
     slow, fast = worker(rate=0.03), worker(rate=0.04)
     assert [
         len(missing(list_run(), all_out, {NODE: each}, [batch((0, 6, 1))], [held()], NOW)) for each in (slow, fast)

@@ -197,14 +197,28 @@ def test_the_rate_follows_from_the_lengths_of_the_commands() -> None:
     take(kept, line(0, took=0.5) + line(1, took=0.5))
     assert kept.workers[NODE].rate == 4.0
     take(kept, line(2, took=1.0))
-    assert 3.9 < kept.workers[NODE].rate < 4.0
+    assert kept.workers[NODE].rate == 3.0
     take(kept, line(3, took=1000.0))
     assert kept.workers[NODE].rate < 0.1
 
 
-def test_commands_that_take_no_time_have_a_rate() -> None:
+def test_few_short_commands_promise_no_high_rate() -> None:
+    """What comes between two commands takes longer than they do."""
     kept = handed_out(12, 4)
-    take(kept, line(0, took=0.0))
+    take(kept, line(0, took=0.0) + line(1, took=0.001))
+    assert kept.workers[NODE].rate == 100.0
+
+
+def test_the_rate_of_many_short_commands_is_measured_from_the_first_to_the_last() -> None:
+    """All of them begin at 5 s; the last one ends half a second later."""
+    kept = handed_out(40, 20)
+    take(kept, b"".join(line(index, took=0.001) for index in range(9)) + line(9, took=0.5))
+    assert kept.workers[NODE].rate == 20.0
+
+
+def test_a_clock_that_stands_still_gives_a_rate() -> None:
+    kept = handed_out(40, 20)
+    take(kept, b"".join(line(index, took=0.0) for index in range(20)))
     assert kept.workers[NODE].rate == 2000.0
 
 
