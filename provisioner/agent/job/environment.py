@@ -11,6 +11,9 @@ from provisioner.core.protocol.words import Attachment
 
 #: The variables with the addresses of a rehearsal's AWS double; they are not set on a real machine.
 HANDED_ON = ("AWS_ENDPOINT_URL", "AWS_EC2_METADATA_SERVICE_ENDPOINT")
+#: Saturn's client, which executes the items of `sc split`, does not start without an address and a token; it uses them
+#: only for sfs:// paths. A machine has no access to the API, and `invalid` is the address of no server (RFC 2606).
+NO_API = {"SATURN_BASE_URL": "https://no-access.invalid", "SATURN_TOKEN": "none"}
 #: The variable that names the GPUs that a program may use (CUDA C++ Programming Guide, "CUDA Environment Variables").
 CUDA = "CUDA_VISIBLE_DEVICES"
 #: Least number of seconds by which torchrun kills its workers earlier than the agent kills the job; and seconds from
@@ -53,6 +56,7 @@ def job_environment(
         "SATURN_RESOURCE_ID": order.job_id,
         "SATURN_RESOURCE_TYPE": "job",
         "SATURN_USERNAME": order.owner.rpartition("/")[2],
+        **(NO_API if commands else {}),
         **({"PROVISION_CHECKPOINT": order.checkpoint} if order.checkpoint else {}),
         **({"PROVISION_COMMANDS": str(commands.total), "PROVISION_SLOTS": str(commands.slots)} if commands else {}),
         **order.environment,
