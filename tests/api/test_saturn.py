@@ -210,6 +210,38 @@ def test_a_log_that_is_no_text_is_one_json_string_all_the_same(saturn: Saturn) -
     assert saturn.get(f"/api/jobs/{id}/logs", pod_name=past["pod_name"])["logs"] == 'a\ufffdb"\\\nä\n'
 
 
+def test_a_list_of_split_has_a_pod_for_each_machine(saturn: Saturn) -> None:
+    """The list is the text of a JSON array, in both directions. The first command ends after the other machine."""
+    lines = ['echo first; while [ ! -e "$GO" ]; do sleep 0.05; done', "echo ä second"]
+    id = saturn.apply("split", json.dumps(lines), scale=2)
+    told = saturn.get("/api/recipes/job/split")["spec"]["command"]
+    assert isinstance(told, str)
+    assert json.loads(told) == lines
+    run = saturn.start(id)
+    names = [f"split-{run}-1-{rank}" for rank in (0, 1)]
+    until(lambda: (names[1], "completed") in statuses(saturn, id).items(), "the other machine has ended")
+    assert [pod["name"] for pod in saturn.pods(id)] == names[:1]
+    saturn.go.touch()
+    saturn.reaches(run, lambda found: found.done_at is not None)
+    assert statuses(saturn, id) == dict.fromkeys(names, "completed")
+    logs = [saturn.get(f"/api/active/pods/{name}/logs")["logs"] for name in names]
+    assert logs == ["first\n", "ä second\n"]
+    assert [saturn.get(f"/api/jobs/{id}/logs", pod_name=name)["logs"] for name in names] == logs
+
+
+def statuses(saturn: Saturn, job: str) -> dict[str, str]:
+    return {each["pod_name"]: each["status"] for each in saturn.history(job)}
+
+
+def test_a_list_without_commands_is_refused(saturn: Saturn) -> None:
+    """`sc split --skip-completed` makes one if nothing is left to do."""
+    body = json.loads(recipe("nothing", command="[]"))
+    assert (
+        "spec.command: found '[]'; write at least one shell line"
+        in saturn.post("/api/recipes", body, 400, "PUT")["message"]
+    )
+
+
 def test_restart_stops_all_and_starts_one(saturn: Saturn) -> None:
     """The answer has the job and the new run; `stop/{run}` ends only that run."""
     id = saturn.apply("again", PATIENT)

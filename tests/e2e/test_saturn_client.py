@@ -1,9 +1,6 @@
 """Saturn's unchanged command-line client against this project's server on a rehearsal."""
 
-import os
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,56 +8,13 @@ import yaml
 
 from tests.api.served import Server
 from tests.e2e.rig import Rig, rig
+from tests.e2e.saturns import SC, Client
 from tests.polling import until
 
 pytestmark = pytest.mark.saturn
 
-SC = Path(__file__).parents[2] / ".venv" / "saturn" / "bin" / "sc"
 #: A command that continues when its file exists.
 PATIENT = 'echo "line 1"; while [ ! -e "$GO" ]; do sleep 0.05; done; echo "line 2"; exit 3'
-
-
-@dataclass
-class Client:
-    """`sc`, Saturn's client, with a token."""
-
-    whole: Rig
-    server: Server
-    token: str
-    folder: Path
-
-    def __call__(self, *words: str, code: int = 0) -> str:
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.folder),
-            "SATURN_BASE_URL": self.server.url,
-            "SATURN_TOKEN": self.token,
-        }
-        done = subprocess.run(
-            [SC, *words], env=environment, cwd=self.folder, capture_output=True, text=True, timeout=120
-        )
-        assert done.returncode == code, f"{words}: {done.stdout}{done.stderr}"
-        assert "Traceback" not in done.stderr
-        return done.stdout
-
-    def recipe(self, name: str, command: object, **spec: object) -> str:
-        file = self.folder / f"{name}.yaml"
-        variables = {"GO": str(self.folder / "go"), "COUNT": 3}
-        whole = {"name": name, "image": "any", "instance_type": "g5.xlarge", "command": command, **spec}
-        file.write_text(yaml.safe_dump({"type": "job", "spec": {**whole, "environment_variables": variables}}))
-        return str(file)
-
-    def pods(self, name: str, *words: str) -> list[list[str]]:
-        """Return the table's cells without its header."""
-        return [line.split() for line in self("pods", "job", name, *words).splitlines()[2:]]
-
-    def until_pod(self, name: str, status: str) -> str:
-        def there() -> bool:
-            found = self.pods(name)
-            return bool(found) and found[0][1] == status
-
-        until(there, f"a pod is {status}")
-        return self.pods(name)[0][0]
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +125,7 @@ def test_wrong_use_of_saturns_client_gives_one_line(sc: Client) -> None:
     assert "no job 'nope'" in sc("start", "job", "nope", code=1)
     sc("apply", sc.recipe("debugged", "true"))
     assert "debug_mode" in sc("start", "job", "debugged", "--debug", code=1)
-    assert "list of commands" in sc("apply", sc.recipe("many", ["a", "b"], scale=2), code=1)
+    assert "something else than text at 1" in sc("apply", sc.recipe("many", ["a", 3]), code=1)
     other = Client(sc.whole, sc.server, sc.server.token("eve"), sc.folder)
     assert "no job" in other("get", "job", "debugged", "--owner", "ann", code=1)
     assert "debugged" not in other("list", "job")

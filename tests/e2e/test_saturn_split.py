@@ -33,7 +33,7 @@ WORK = """
 echo "run $1 of $PROVISION_RUN_ID on $PROVISION_INSTANCE_ID, rank $SATURN_RUN_LOCAL_RANK"
 echo "error of $1" >&2
 echo "result of $1" > "$SATURN_RUN_LOCAL_RESULTS_DIR/answer"
-[ "$1" != 0 ] || timeout 50 sh -c 'until aws s3 ls s3://data/results/3/status_code > /dev/null; do :; done' || exit 7
+[ "$1" != 0 ] || timeout 100 sh -c 'until aws s3 ls s3://data/results/3/status_code > /dev/null; do :; done' || exit 7
 [ "$1" != 1 ] || [ -e code/fixed ] || exit 3
 """
 
@@ -93,7 +93,7 @@ def started(sc: Client) -> tuple[Run, list[Command]]:
     assert "Started job grid" in sc("apply", "commands/recipe.yaml", "--start")
     service = sc.whole.service
     [run] = service.runs.find(RunFilter(job="ann/grid", limit=1))
-    until(lambda: service.runs.record(run.id).done_at is not None, "the run is done", patience=120)
+    until(lambda: service.runs.record(run.id).done_at is not None, "the run is done", patience=240)
     return service.runs.get(run.id), list(service.commands.page(run.id).commands)
 
 

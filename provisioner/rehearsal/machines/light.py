@@ -46,6 +46,7 @@ class LightHost:
         disk: Callable[[Guest], int | None] = lambda _: None,
         sandbox: bool = True,
         own_networks: bool = True,
+        binds: Callable[[Path], Sequence[str]] = lambda _: (),
     ) -> None:
         """`docker` lets the machines use this computer's own Docker engine, at DOCKER_HOST.
 
@@ -56,7 +57,8 @@ class LightHost:
         Without `sandbox`, or if bubblewrap does not work, a machine is a plain process tree.
 
         With `own_networks`, each machine of a run with several of them has its own network and host name, if this
-        process may make them. All other machines share this computer's network.
+        process may make them. All other machines share this computer's network. `binds` returns more options of the
+        sandbox for the machine with that folder, such as those that give it a /tmp of its own.
         """
         self._folder = folder
         self._docker = _which("docker") if docker else ""
@@ -65,6 +67,7 @@ class LightHost:
         self._disk = disk
         self.sandboxed = sandbox and _bubblewrap_works()
         self._own_networks = own_networks
+        self._binds = binds
         self._closing = ExitStack()
         self._machines: dict[str, Life] = {}
         #: The ports of machines that share this computer's network, by address; and the addresses by instance id.
@@ -208,7 +211,8 @@ class LightHost:
         own = ["--size", str(disk), "--tmpfs", str(folder / "disk")] if disk else []
         return (
             *("bwrap", *pids, "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev"),
-            *("--proc", "/proc", "--tmpfs", "/run", *engine, "--bind", str(folder), str(folder), *own, *names, "--"),
+            *("--proc", "/proc", "--tmpfs", "/run", *engine, *self._binds(folder)),
+            *("--bind", str(folder), str(folder), *own, *names, "--"),
         )
 
 
