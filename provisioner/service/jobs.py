@@ -244,7 +244,7 @@ class Jobs:
         Raises Invalid if the settings do not grant the recipe any more.
         """
         recipe, _ = _loaded(run.recipe)
-        recipe = recipes.with_commands(recipe, commands)
+        recipe = recipes.with_fields(recipe, {"command": list(commands)}, "rerun")
         recipes.grant(recipe, "start", lambda spec: self.ungranted(spec, run.owner))
         return Run(
             id=self._ids.new(),

@@ -71,6 +71,16 @@ def told(item: Progress, state: State = State.RUNNING, **fields: Any) -> list[st
     return list(story(replace(status, run=replace(status.run, commands=item)), bill, NOW, 80))
 
 
+def test_status_of_a_running_list_does_not_name_the_step_of_a_machine_that_joins() -> None:
+    record = samples.at_work(State.RUNNING)
+    first = samples.held({"report": samples.report(Step.COMMAND)}, running_at=NOW + 10)
+    second = samples.held({"id": "r1.1.1", "rank": 1, "bound_at": NOW + 60}, id="i-2", bound_at=NOW + 60)
+    status = from_records.status(record, [first.node, second.node], [first.machine, second.machine], [], NOW)
+    bill = from_records.receipt(receipt(record, [first, second], {}, NOW + 90))
+    lines = list(story(replace(status, run=replace(status.run, commands=HALF)), bill, NOW + 90, 80))
+    assert any(line.startswith("now        running, attempt 1: command for") for line in lines), lines
+
+
 def test_status_says_how_far_a_list_is() -> None:
     lines = told(HALF)
     at = lines.index("commands   4,012 of 10,000 ended (3 failed), 28 of 32 slots in use, 51/s, done")

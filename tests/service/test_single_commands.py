@@ -10,7 +10,7 @@ from provisioner.core.protocol.command_lines import CommandEnd, write_end
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.lists import stopping
 from provisioner.core.views.commands import CommandState
-from provisioner.ports.control.lists import every
+from provisioner.ports.control.lists import CommandFilter, every
 from tests.service.listed import Listed, Machine
 
 
@@ -103,7 +103,7 @@ def test_a_command_that_its_machine_skipped_has_no_exit_code(listed: Listed, mac
     listed.turn()
     rate = listed.worker.rate
     listed.service.commands.stop(listed.run.id, given[3].index)
-    machine.end(given[3:4], why="skip")
+    machine.write(write_end(CommandEnd(given[3].batch, given[3].index, 1, 9.0, 0.0, 0, "skip")))
     listed.turn()
     view = listed.service.commands.get(listed.run.id, given[3].index)
     assert (view.state, view.why) == (CommandState.CANCELLED, "cancel")
@@ -190,6 +190,23 @@ def test_the_job_log_has_each_ended_command_once_and_in_order(listed: Listed, ma
         ("10", "", "", "0", "0", "-1", "0", "echo 9"),
     ]
     assert float(cells[0][2]) > 1e9
+
+
+def test_commands_of_several_machines_have_their_ranks() -> None:
+    listed = Listed(400, 2, scale=2)
+    listed.machine()
+    listed.until(lambda: len(listed.world.store.nodes(listed.run.id)) == 2)
+    machines = [Machine(listed.world, node) for node in listed.world.store.nodes(listed.run.id)]
+    for each in machines:
+        each.report()
+    listed.until(lambda: all(each.given() for each in machines))
+    for each in machines:
+        each.end(each.given()[:1], 1)
+        each.report(each.given()[1:2])
+    listed.turn()
+    for states in ((CommandState.FAILED,), (CommandState.RUNNING,)):
+        page = listed.service.commands.page(listed.run.id, CommandFilter(states))
+        assert sorted(str(each.rank) for each in page.commands) == ["0", "1"]
 
 
 def test_the_job_log_has_the_try_that_counts(listed: Listed, machine: Machine) -> None:

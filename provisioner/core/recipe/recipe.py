@@ -8,7 +8,7 @@ The schema is the `type: job` of Saturn Cloud's recipes (2025.10.01), with addit
 import bisect
 import json
 import posixpath
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
@@ -251,20 +251,13 @@ def with_overrides(
     return _amended(recipe, data, changed, "start", ungranted)
 
 
-def with_commands(recipe: Recipe, commands: Sequence[str]) -> Recipe:
-    """Return the recipe with these commands in place of its list; raises Invalid like `parse_recipe`."""
-    data = recipe.plain()
-    data["spec"]["command"] = list(commands)
-    return _amended(recipe, data, [("spec", "command")], "rerun", lambda _: ())
-
-
 def grant(recipe: Recipe, source: str, ungranted: Ungranted) -> None:
     """Raise Invalid, like `parse_recipe`, if the installation cannot grant a part of a checked recipe."""
     if wrong := list(ungranted(recipe.spec)):
         raise errors.invalid(source, wrong, {})
 
 
-def with_fields(recipe: Recipe, changed: Mapping[str, str], source: str, ungranted: Ungranted = lambda _: ()) -> Recipe:
+def with_fields(recipe: Recipe, changed: Mapping[str, Any], source: str, ungranted: Ungranted = lambda _: ()) -> Recipe:
     """Return the recipe with these fields of its spec replaced; raises Invalid like `parse_recipe`."""
     data = recipe.plain()
     data["spec"] |= changed

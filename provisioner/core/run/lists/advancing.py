@@ -59,6 +59,9 @@ def advance(
     if ranks.open or not all(_settled(run, each, workers) for each in current):
         return Advance(run, ranks.settled, ranks.seek)
     found = _of_attempt(run, _last(ranks.ends.values()))
+    if began is not None and stop_of(run):
+        # The machine that ended last may have been booting, while the list ran on others.
+        found = replace(found, step=Step.COMMAND)
     started = any(has_started(each.node) for each in current)
     if any(workers[each.node.id].ended for each in current if each.node.id in workers):
         # Lost machines count against the run only while they end no command.

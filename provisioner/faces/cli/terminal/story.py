@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from provisioner.core.dates import datable
 from provisioner.core.plain import plain
+from provisioner.core.protocol.words import Step
 from provisioner.core.run.states import State
 from provisioner.core.views.receipt import Phase, Receipt
 from provisioner.core.views.run import Attempt, Event, Machine, Run, Status, Tried
@@ -91,6 +92,9 @@ def _now(run: Run, phases: Sequence[Phase], now: float) -> str:
         text = "queued again"
     if not open:
         return text
+    if run.commands and run.state is State.RUNNING:
+        # Another machine may be booting: the list runs on the others.
+        open = [phase for phase in open if phase.name == Step.COMMAND] or open
     lasts = duration(now - open[-1].began)
     name = open[-1].name
     return f"{text} for {lasts}" if name == run.state else f"{text}: {name} for {lasts}"

@@ -239,6 +239,16 @@ def test_commands_that_were_stopped_alone_do_not_time_the_list_out() -> None:
     assert over.verdict.reason == "8 of 12 commands succeeded; 4 cancelled"
 
 
+def test_a_list_over_its_limit_did_not_end_while_booting() -> None:
+    """Another machine may be booting when the limit is over; then its end comes last."""
+    limit = Stop(Outcome.TIMED_OUT, "too long", NOW)
+    booting = {"id": "r1.1.1", "rank": 1, "result": replace(result(Outcome.TIMED_OUT, step=Step.BOOT), at=NOW + 55)}
+    both, workers = [ended(Outcome.TIMED_OUT), held(booting)], {NODE: CLOSED, "r1.1.1": replace(CLOSED, id="r1.1.1")}
+    run = advance(list_run(ranks_stop=limit), OPEN, workers, both, recipe(), NOW + 60).run
+    assert run.verdict
+    assert (run.verdict.outcome, run.verdict.step) == (Outcome.TIMED_OUT, Step.COMMAND)
+
+
 def test_the_first_begin_is_by_our_clock() -> None:
     """Half an hour behind: the time is converted by the report, and is never before the machine was ours."""
     behind = report(Step.COMMAND, began=NOW - 1700, at=NOW - 1700)
