@@ -93,7 +93,8 @@ class Demo:
         status = self._service.runs.status(run)
         alive = len(self._double.alive())
         if status.run.commands is not None:
-            self._say(f"{lists.progress(status.run.commands, time.time())}, {alive} machines")
+            machines = f"{alive} machine{'' if alive == 1 else 's'}"
+            self._say(f"{lists.progress(status.run.commands, time.time())}, {machines}")
 
     def _busy(self, run: str) -> str:
         """Return a machine that runs commands and was not killed before; empty if there is none."""

@@ -1,4 +1,4 @@
-"""Draw a rehearsal as SVG: the commands that a user types, and what they print."""
+"""Draw rehearsals as SVG: the commands that a user types, and what they print."""
 
 import io
 import json
@@ -40,6 +40,7 @@ def main() -> None:
         finally:
             double.terminate()
             double.wait()
+    _draw("map", _demo(), 108)
 
 
 def _environment(printed: Iterator[bytes]) -> dict[str, str]:
@@ -69,11 +70,23 @@ def _shown(program: Sequence[str], environment: dict[str, str], commands: Sequen
         yield ""
 
 
-def _draw(name: str, lines: Iterator[str]) -> None:
-    console = Console(width=WIDTH, record=True, file=io.StringIO(), force_terminal=True)
+def _demo() -> Iterator[str]:
+    """Yield what `scripts/demo map` prints; of the receipt, only the sum of the money."""
+    yield "\x1b[1;32m$\x1b[0m \x1b[1mscripts/demo map\x1b[0m"
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.demos.map"], cwd=HERE.parents[1], stdout=subprocess.PIPE, text=True, check=True
+    )
+    lines = done.stdout.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("receipt"))
+    yield from lines[:first]
+    yield from (line for line in lines[first:] if MONEY.match(line) or "$ for machines" in line)
+
+
+def _draw(name: str, lines: Iterator[str], width: int = WIDTH) -> None:
+    console = Console(width=width, record=True, file=io.StringIO(), force_terminal=True)
     for line in lines:
         text = Text.from_ansi(line)
-        text.truncate(WIDTH, overflow="ellipsis")
+        text.truncate(width, overflow="ellipsis")
         console.print(text)
     svg = console.export_svg(title="provision")
     # The fonts of rich's template are on another server. A viewer has a monospace font of its own.
