@@ -24,7 +24,7 @@ CONFIRM = 1.0
 
 @dataclass(frozen=True)
 class Checked:
-    """A request that found neither a notice nor a shutdown: when it began, and whether the kernel had killed since."""
+    """A check that found no notice and no shutdown: its begin, and whether new out-of-memory kills were found."""
 
     at: float = 0.0
     out_of_memory: bool = False
@@ -36,7 +36,7 @@ class Errands(threading.Thread):
         self._node = node
         self._queue = queue
         self._held = held
-        #: The highest number of batches in the orders, and whether they have said that no batch follows.
+        #: The highest number of batches that the orders gave, and whether they said that no batch follows.
         self._batches, self._last = queue.read, False
         self._kills = 0
         #: The last request for a notice.

@@ -1,8 +1,8 @@
 """Failures that are recorded only when it is known that no interruption caused them.
 
 The agent may read a spot notice NOTICE_INTERVAL seconds late, and a program may read it earlier and exit. So a failure
-waits until a request for a notice that began after it found none. If there is a notice, it is not recorded: the command
-executes again, on another machine.
+is recorded only after a later request has found no notice. If there is a notice, the failure is not recorded, and the
+command executes again on another machine.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ TICK = 0.1
 #: Seconds from SIGTERM to SIGKILL for processes that a command leaves behind when it exits by itself.
 LEFT_BEHIND = 5.0
 
-#: Fewer free bytes than this on the disk of the spool are no room for output; and seconds to wait until it has more.
+#: Minimum free bytes on the spool's disk to accept output, and seconds to wait for them before this machine gives up.
 ROOM, DISK_PATIENCE = 2 << 20, 120.0
 
 #: Seconds to wait for the slots' shells at the end.
@@ -63,7 +63,7 @@ class Loop:
         #: Since when the disk of the spool has been full; None if it is not.
         self._full_since: float | None = None
         self._closed = False
-        #: The commands to stop that were looked for in the queue, and the number of batches that it then had read.
+        #: The commands to stop at the last search of the queue, and the number of batches that it had read then.
         self._sought: tuple[tuple[int, ...], int] = ((), 0)
         self._end = node.began(Step.COMMAND) + order.runtime_limit
         self._ended = self._failed = 0

@@ -17,7 +17,7 @@ from provisioner.core.protocol.batches import BatchHead, decode_batch
 KEPT, KEPT_MOST = "kept", 16
 #: Name of the file with the commands that are never begun because they were stopped.
 SKIPPED = "skipped"
-#: The answer to the recall of a batch of which no command waits: more commands than a batch has.
+#: The answer to a recall if all commands of the batch have begun; larger than any batch.
 ALL = 1 << 20
 
 
@@ -129,7 +129,7 @@ class Queue:
     def skip(self, indices: Collection[int]) -> list[Assigned]:
         """Remove the commands with these indices that have not begun; return them. Raises OSError.
 
-        That they are removed is stored before, so no later agent process begins one of them.
+        The removal is stored first, so no later agent process begins one of them.
         """
         with self._lock:
             found = [each for each in self._open if each.index in indices]

@@ -65,7 +65,7 @@ class Slot:
         self.ended_at = 0.0
         #: Why the try was ended, as in its record; empty if it was not.
         self.why = ""
-        #: Ends the try's processes; None if there is no reason to.
+        #: Ends the try's processes; None if they are not being ended.
         self.ending: Ending | None = None
         self._masking = mask.Stream(secrets)
         if self.given is not None:

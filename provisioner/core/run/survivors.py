@@ -56,7 +56,7 @@ def kept_until(last: Sequence[Assignment], recipe: Recipe | None, now: float) ->
 
 
 def _is_usable(each: Assignment, recipe: Recipe, now: float) -> bool:
-    """Return whether the machine waits, is in order, and may live long enough for another whole attempt."""
+    """Return whether the machine waits for another attempt, is in order, and can live for a whole one."""
     node, machine = each.node, each.machine
     if node.result is None or node.report is None or not node.report.waits or machine.launch_time is None:
         return False

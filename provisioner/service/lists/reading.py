@@ -1,7 +1,7 @@
 """Read the commands of lists: their states, how they ended, the output of each, and the job log.
 
 The store has the state of each command, and the indices that each chunk of records has. A chunk in the archive has exit
-codes and times, and says which bytes of the log are a command's output. So no prefix of the bucket is listed.
+codes, times, and the byte ranges of each command's output. So reading lists no prefix of the bucket.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

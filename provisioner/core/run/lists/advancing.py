@@ -1,7 +1,7 @@
 """Advance the run of a list: its state, its outcome, and the orders for its machines.
 
-A list run ends when its commands have ended. The loss of a machine only costs time: its commands wait for another one,
-which is a machine of the next attempt if it was the last of its attempt.
+A list run ends when its commands have ended. A lost machine only costs time: its commands wait for another
+machine. If it was the last machine of its attempt, that is a machine of the next attempt.
 """
 
 from bisect import bisect_left
@@ -32,8 +32,8 @@ def advance(
 ) -> Advance:
     """Move a list run as far as the records allow, as `progress.advance` does for others.
 
-    `workers` are by node id. An attempt is over only after the records of its machine were read and
-    its other commands taken back: they may show that the whole list has ended.
+    `workers` are by node id. An attempt is over only after the records of its machines were read
+    and their other commands taken back: the records may show that the whole list has ended.
     """
     current = [each for each in held if each.node.attempt == run.attempt]
     if run.state not in (State.BOOTING, State.PREPARING, State.RUNNING) or not current:
@@ -50,7 +50,7 @@ def advance(
     if not stop_of(run) and (late or commands.halted):
         reason = f"the list took longer than {limit_of('runtime', limits.runtime)}"
         run = replace(run, ranks_stop=Stop(Outcome.TIMED_OUT, reason, now))
-    # After a stop, commands that it has ended are no failures: the end of the machine then decides the outcome.
+    # A stop ends commands. These are not failures, so the end of the machine then decides the outcome.
     if over and not (stop_of(run) and commands.halted):
         ended = replace(run, verdict=over, ended_at=progress.following(run, now))
         if ranks.open and not stop_of(run):
@@ -77,7 +77,7 @@ def _settled(run: Run, each: Assignment, workers: Mapping[str, Worker]) -> bool:
 
 
 def _last(ends: Iterable[Verdict]) -> Verdict:
-    """Return the verdict on the machine that ended last, of those that were not released if there are any."""
+    """Return the verdict on the machine that ended last; a machine that succeeded counts only if all did."""
     return max(ends, key=lambda verdict: (verdict.outcome is not Outcome.SUCCEEDED, verdict.at))
 
 

@@ -1,7 +1,7 @@
 """Take commands back from machines that are certainly over, and give every command its final state at the end.
 
-A machine that is over no longer runs a command and writes no more records. Its inbox is listed once more after that, so
-that each record which it wrote is recorded before its other commands wait again.
+A machine that is over no longer runs a command and writes no more records. The control plane then lists
+its inbox once more and records what it finds, before the machine's other commands wait again.
 """
 
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ SEAL_MOST = 10
 
 
 def note_listing(ledger: Ledger, held: Assignment, sizes: Mapping[int, int], whole: bool, now: float) -> None:
-    """Note that a listing of the node's inbox showed no record that is still to be recorded, if the node is over.
+    """If the node is over, note that a listing of its inbox showed no unread record.
 
-    `held` was read from the store before the listing: only then the machine wrote nothing after it. `sizes` has the
+    Read `held` from the store before the listing: otherwise the machine may have written after it. `sizes` has the
     bytes of each chunk of the stream `records` that was found, by its offset. `whole` is False if the listing may lack
-    objects of this inbox. Of a chunk that is too large, nothing is recorded, and nothing of what follows it.
+    objects of this inbox. A chunk that is too large is not recorded, nor are the chunks after it.
     """
     worker = ledger.workers[held.node.id]
     readable = 0 < sizes.get(worker.records_read, 0) <= RECORDS_MOST
@@ -32,7 +32,7 @@ def note_listing(ledger: Ledger, held: Assignment, sizes: Mapping[int, int], who
 
 
 def may_close(held: Assignment, worker: Worker) -> bool:
-    """Return whether the commands without a record are taken back from the node."""
+    """Return whether the node's commands that have no record may be taken back now."""
     over = may_execute_again(held.node, held.machine) and worker.listed_at is not None
     return over and worker.closed_at is None
 

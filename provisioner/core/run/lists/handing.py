@@ -1,4 +1,4 @@
-"""Hand out commands: how many each machine gets, and which.
+"""Decide how many commands each machine gets, and hand them out.
 
 A machine has commands for the next minutes, so that it goes on working while the control plane is away.
 """
@@ -29,7 +29,7 @@ def wanted(
 
     A node has twice as many commands as it runs at once, and AHEAD seconds of work once the lengths of its commands are
     known. It gets more when half of them have ended. Of several nodes, each gets only a part of the rest, so that they
-    end at about the same time. A node that joins others gets commands when it can begin them; its part is left for it.
+    end at about the same time. A node that joins gets commands when it can begin them; till then its share is kept.
     """
     if stop_of(run) or run.state not in (State.BOOTING, State.PREPARING, State.RUNNING):
         return {}

@@ -24,7 +24,7 @@ from provisioner.core.run.work_order import recipe_of
 COLD_START = 120.0
 #: After this many machines in a row that ended without a command, no other is launched for PAUSE seconds.
 USELESS, PAUSE = 3, 600.0
-#: Why a machine is ended that arrives too late.
+#: The reason recorded for ending a machine that arrives too late.
 NEEDLESS = "its run needs it no longer"
 #: Maximum number of machines of one attempt: each stays in the live records until the run is done.
 MACHINES_MOST = 1000
@@ -41,8 +41,8 @@ def missing(
     """Return the ranks of the machines to launch now.
 
     `held` are all nodes of the run, and `batches` all its open batches; `workers` are by node id. A machine is launched
-    only for commands that can be handed out or recalled and for which the others have no slot, and only if their end is
-    further away than its start.
+    only for commands that can be handed out or recalled and for which the other machines have no slot, and only if it
+    would be ready before these commands end.
     """
     joining, current = of(run), [each for each in held if each.node.attempt == run.attempt]
     at_work = run.state in (State.BOOTING, State.PREPARING, State.RUNNING)
@@ -69,7 +69,7 @@ def missing(
 
 
 def _movable(worker: Worker, batches: Sequence[Batch], start: float) -> int:
-    """Return how many commands another machine could take from one with these batches; less than 0 if it has room.
+    """Return how many commands other machines could take from this one; negative if it has free slots.
 
     Commands that it begins itself within `start` seconds are left to it.
     """
@@ -103,7 +103,7 @@ def as_queued(run: Run) -> Run:
 
 
 def as_planned(run: Run, found: Run, now: float) -> Run:
-    """Return the run with what became of `as_queued(run)`: a launch, or the cause of a wait."""
+    """Return the run with the result of planning `as_queued(run)`: a launch, or the cause of a wait."""
     joining = replace(
         of(run),
         launch=found.launch if found.state is State.LAUNCHING else "",

@@ -1,4 +1,4 @@
-"""The working copy of one run's list: everything that one transaction changes of it, saved together."""
+"""The working copy of one run's list. One transaction saves all changes to it."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -52,7 +52,7 @@ class Ledger:
 
     @property
     def commands(self) -> CommandList:
-        """The list with the counters of now."""
+        """The list with the current counters."""
         changes: dict[str, Any] = {**self._counts, "sealed_at": self._sealed_at, "stops": tuple(self._stops)}
         return replace(self._commands, **changes)
 
@@ -67,7 +67,7 @@ class Ledger:
         return self.blocks.hand_out(index)
 
     def take_back(self, index: int) -> None:
-        """Let a command wait, which a lost machine had; cancel it if it was stopped."""
+        """Return a lost machine's command to the waiting ones; cancel it if it is to be stopped."""
         if index in self._stops:
             self.end(index, CommandState.CANCELLED)
             return

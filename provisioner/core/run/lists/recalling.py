@@ -1,7 +1,7 @@
 """Take commands that have not begun from busy machines to idle ones, and release machines for which none is left.
 
-The machine decides which commands have begun. Its answer is final, and only the stored answer lets the others wait. So
-no command runs on two machines.
+The machine decides which commands have begun. Its answer is final. Only after the answer is stored do the
+other commands wait for another machine. So no command runs on two machines.
 """
 
 import math
@@ -94,8 +94,8 @@ def recall(ledger: Ledger, nodes: Mapping[str, Node], now: float) -> None:
 def release(ledger: Ledger, nodes: Mapping[str, Node], now: float) -> None:
     """Release the machines without commands, if none is left for them and none is recalled.
 
-    One machine stays: if another is lost, its commands need one. A machine that boots stays while there are commands to
-    recall for it: otherwise the next one would be launched for them.
+    One machine stays, to take the commands of another that may be lost. A booting machine stays while commands can be
+    recalled for it: otherwise another machine would be launched for them.
     """
     if ledger.commands.remaining or any(map(_pending, ledger.batches.values())):
         return

@@ -23,8 +23,8 @@ WASTE_MOST = 1000
 CANCELS = frozenset({"stop", "cancel", "skip"})
 #: Seconds of a machine's work over which its rate is averaged.
 AVERAGED = 60.0
-#: Seconds that a command occupies its slot at least, as long as few have ended: what comes between two commands takes
-#: longer than a short command.
+#: Minimum seconds that a command counts as occupying its slot, while few have ended: the gap between two commands
+#: is longer than a short command.
 SHORTEST = 0.02
 
 
@@ -131,8 +131,8 @@ def _state(end: CommandEnd) -> CommandState:
 def _rate(worker: Worker, count: int, took: float, span: float) -> tuple[float, float]:
     """Return the commands a second that a machine runs, and the seconds that this is measured over.
 
-    `count` more commands have ended, which took `took` seconds together, from the begin of the first to the end of the
-    last `span` seconds.
+    `count` more commands have ended. `took` is the sum of their durations in seconds; `span` is the seconds from the
+    begin of the first to the end of the last.
     """
     if not count:
         return worker.rate, worker.rated

@@ -28,7 +28,7 @@ def stop(ledger: Ledger, index: int) -> bool:
 
 
 def cancel_next(ledger: Ledger) -> None:
-    """Cancel the next commands that were never handed out, as far as they are to be stopped.
+    """Cancel the commands at the list's `next`, up to the first that is not to be stopped.
 
     The ledger needs the block of the list's `next`.
     """
