@@ -26,9 +26,10 @@ def rerun(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return at once, even if no daemon acts.")] = False,
     as_json: session.Json = False,
 ) -> int:
-    """Start a new run with the failed commands of a run that has ended.
+    """Run the failed commands of a run again.
 
-    It has the job, revision, variables and scale of that run. Its commands are numbered from 0 again.
+    This starts a new run with the job, revision, variables and scale of the first one, which must have ended. Its
+    commands are numbered from 0 again.
     """
     if not failed:
         raise typer.BadParameter("say which commands run again: give --failed", param_hint="--failed")
