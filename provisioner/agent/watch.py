@@ -111,7 +111,7 @@ class Watch:
         if found is not None and found.at != self._notice_at:
             wait = self._term_time(found) - time.time()
             if wait > NOTICE_INTERVAL:
-                return self._notice_interval
+                return min(self._notice_interval, wait - NOTICE_INTERVAL)
             # No request comes between: its answer may take longer than the grace period.
             time.sleep(max(0.0, wait))
             self._notice_at = found.at

@@ -103,7 +103,7 @@ class OnBehalf:
         from provisioner.service.lists.reading import Commands
 
         ours = self._installation
-        acting = Acting(ours.store, ours.recorder, ours.clock, ours.policy, self.jobs, self.caller)
+        acting = Acting(ours.store, ours.recorder, ours.clock, self.jobs, self.runs, self.caller)
         return Commands(ours.store, ours.bucket, ours.pool, ours.clock, self.runs, acting)
 
     @cached_property

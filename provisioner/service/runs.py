@@ -58,15 +58,23 @@ class Runs:
     ) -> View:
         now = self._clock.now()
         fresh = self._jobs.fresh_run(self._jobs.record(job), env, command, scale, idempotency_key, now)
-        audit = self._recorder.audit(self._caller, "start", fresh.owner, fresh.id)
+        return self.view(self.add(fresh, "start"))
+
+    def add(self, fresh: Run, what: str) -> Run:
+        """Store and return a new run, with its list of commands and an audit record of the action `what`.
+
+        If its key was used within KEY_TTL, return that run. Raises Conflict if the inputs differ, and LimitReached.
+        """
+        audit = self._recorder.audit(self._caller, what, fresh.owner, fresh.id)
         queued = story.triggered(fresh, self._clock.now())
         limits = UNLIMITED if self._caller.admin else self._policy.limits
-        run = self._recorder.add_run(fresh, now - KEY_TTL, [*commands_of(fresh), queued, audit], limits)
+        also = [*commands_of(fresh), queued, audit]
+        run = self._recorder.add_run(fresh, fresh.created_at - KEY_TTL, also, limits)
         if run.inputs != fresh.inputs:
-            raise Conflict(f"the key {idempotency_key!r} was used for run {run.id[:12]} with other inputs")
+            raise Conflict(f"the key {fresh.idempotency_key!r} was used for run {run.id[:12]} with other inputs")
         if run.id == fresh.id:
             self._clock.wake()
-        return self.view(run)
+        return run
 
     def find(self, which: RunFilter = NEWEST) -> tuple[View, ...]:
         return self.page(which).runs

@@ -22,12 +22,12 @@ from provisioner.core.cloud.user_data import user_data
 from provisioner.core.protocol import codec
 from provisioner.core.protocol.keys import agent_key, log_prefix, mailbox, orders_key, report_key, result_key, work_key
 from provisioner.core.protocol.messages import Orders, Report, Result, WorkOrder
-from provisioner.core.protocol.words import Engine
 from provisioner.rehearsal.aws.metadata import Credentials, Metadata
 from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.light import LightHost
 from tests.e2e.processes import agents
 from tests.polling import until
+from tests.support.work_orders import ORDER
 
 ROLE = "AROAEXAMPLE"
 
@@ -80,30 +80,7 @@ class Site:
         return instance_id
 
     def order(self, command: str, **changes: object) -> WorkOrder:
-        order = WorkOrder(
-            run="run-1",
-            attempt=1,
-            rank=0,
-            scale=1,
-            job="job-1",
-            job_id="jobid",
-            owner="org/me",
-            engine=Engine.PROCESS,
-            image="image:1",
-            gpus=0,
-            command=command,
-            start_script="",
-            working_directory="/home/jovyan/workspace",
-            environment={},
-            repositories=(),
-            pull_limit=60.0,
-            setup_limit=60.0,
-            runtime_limit=60.0,
-            stop_grace=20.0,
-            lifetime=600.0,
-            heartbeat_interval=0.3,
-        )
-        return dataclasses.replace(order, **changes)  # type: ignore[arg-type]
+        return dataclasses.replace(ORDER, command=command, **changes)  # type: ignore[arg-type]
 
     def assign(self, instance_id: str, order: WorkOrder) -> None:
         self.put(work_key(self.box(instance_id)), codec.encode(order))

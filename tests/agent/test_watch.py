@@ -141,6 +141,16 @@ def test_commands_of_a_list_go_on_after_a_notice_until_the_grace_period_begins(c
     assert clock[0] == kill_time(NOTICE) - 30
 
 
+def test_agent_that_looks_seldom_sends_sigterm_in_time(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROVISION_NOTICE_INTERVAL", "600")
+    made = node(1, commands=ListWork(4, 10))
+    watch = Watch(made)
+    clock[0] += watch.react_to_notice()
+    watch.react_to_notice()
+    assert made.halt.cause
+    assert clock[0] == kill_time(NOTICE) - 30
+
+
 def test_known_notice_holds_while_the_metadata_service_fails(clock: list[float]) -> None:
     def fails() -> Notice:
         raise OSError("timed out")

@@ -62,7 +62,7 @@ def server(whole: Rig) -> Iterator[Server]:
 
 @pytest.fixture
 def sc(whole: Rig, server: Server, tmp_path: Path) -> Client:
-    """Return the client of a user who has a job's rights to its bucket."""
+    """Return a client whose user may read and write the bucket, as the job may."""
     # The image of the job has Saturn's client and the AWS CLI on its PATH.
     path = {"PATH": f"{SC.parent}:/usr/local/bin:/usr/bin:/bin"}
     spec = {

@@ -25,11 +25,12 @@ from provisioner.core.protocol.keys import (
     work_key,
 )
 from provisioner.core.protocol.messages import ListOrders, ListWork, Orders, Result, Started, Stop, WorkOrder
-from provisioner.core.protocol.words import Engine, Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.machines.scripted import ScriptedHost
 from provisioner.rehearsal.scenario import parse
 from tests.polling import until
+from tests.support.work_orders import ORDER
 
 
 class Rig:
@@ -77,29 +78,7 @@ def _base64(text: str) -> str:
 
 
 def order(run: str, job: str = "job") -> WorkOrder:
-    return WorkOrder(
-        run=run,
-        attempt=1,
-        rank=0,
-        scale=1,
-        job=job,
-        job_id="j",
-        owner="o",
-        engine=Engine.PROCESS,
-        image="i",
-        gpus=1,
-        command="true",
-        start_script="",
-        working_directory="/",
-        environment={},
-        repositories=(),
-        pull_limit=60,
-        setup_limit=60,
-        runtime_limit=60,
-        stop_grace=1,
-        lifetime=600,
-        heartbeat_interval=0.1,
-    )
+    return replace(ORDER, run=run, job=job, stop_grace=1.0, heartbeat_interval=0.1)
 
 
 @pytest.fixture

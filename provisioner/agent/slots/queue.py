@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from provisioner.agent.machine import files
 from provisioner.core.errors import Invalid
@@ -17,7 +18,7 @@ from provisioner.core.protocol.batches import BatchHead, decode_batch
 KEPT, KEPT_MOST = "kept", 16
 #: Name of the file with the commands that are never begun because they were stopped.
 SKIPPED = "skipped"
-#: The answer to a recall if all commands of the batch have begun; larger than any batch.
+#: The answer to a recall if nothing is given back; larger than any batch.
 ALL = 1 << 20
 
 
@@ -47,16 +48,10 @@ class Queue:
         self._folder = folder
         self._node = (run, attempt, rank)
         self._lock = threading.Lock()
-        kept = folder / KEPT
         #: By batch: how many of its commands this machine keeps, after it gave the others back.
-        self._kept: dict[int, int] = (
-            {int(key): count for key, count in json.loads(kept.read_bytes()).items()} if (kept.exists()) else {}
-        )
-        skipped = folder / SKIPPED
+        self._kept: dict[int, int] = dict(_stored(folder / KEPT))
         #: Commands that were stopped before they began: number of the batch, position, index and generation.
-        self._skipped: list[tuple[int, int, int, int]] = (
-            [tuple(each) for each in json.loads(skipped.read_bytes())] if skipped.exists() else []
-        )
+        self._skipped: list[tuple[int, int, int, int]] = [tuple(each) for each in _stored(folder / SKIPPED)]
         numbers = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
         #: Number of the last batch that was read.
         self.read = max([*numbers, begun[0]])
@@ -89,8 +84,9 @@ class Queue:
         if found != (*self._node, number):
             raise Invalid(f"a batch of {found} instead of {(*self._node, number)}")
         files.replace(self._path(number), data)
-        self._ahead.append((number, len(texts)))
-        self.read = number
+        with self._lock:
+            self._ahead.append((number, len(texts)))
+            self.read = number
 
     def take(self) -> Assigned | None:
         """Remove and return the next command, or None. It may begin once its place is stored."""
@@ -112,10 +108,12 @@ class Queue:
         with self._lock:
             if number in self._kept or number > self.read:
                 return False
-            unbegun = sum(each.batch == number for each in self._open) + dict(self._ahead).get(number, 0)
-            count = self._size(number) - max(0, unbegun - spare) if unbegun else ALL
+            unbegun = [each.position for each in self._open if each.batch == number]
+            if number in dict(self._ahead):
+                unbegun = [each.position for each in self._commands(number)]
+            count = unbegun[spare] if spare < len(unbegun) else ALL
             kept = dict(sorted((self._kept | {number: count}).items())[-KEPT_MOST:])
-            files.replace(self._folder / KEPT, json.dumps(kept).encode())
+            files.replace(self._folder / KEPT, json.dumps(list(kept.items())).encode())
             self._kept = kept
             self._open = deque(each for each in self._open if each.batch != number or each.position < count)
             self._recount(number)
@@ -166,11 +164,13 @@ class Queue:
             if position < self._kept.get(number, ALL) and position not in skipped:
                 yield Assigned(number, position, index, generation, text)
 
-    def _size(self, number: int) -> int:
-        return len(decode_batch(self._path(number).read_bytes())[1])
-
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:06d}"
+
+
+def _stored(path: Path) -> list[Any]:
+    found: list[Any] = json.loads(path.read_bytes()) if path.exists() else []
+    return found
 
 
 def _spread(head: BatchHead) -> Iterator[tuple[int, int]]:

@@ -108,13 +108,15 @@ class Plan:
     def joins(self) -> list[tuple[Run, Recipe, tuple[int, ...]]]:
         """List runs that get further machines, with the ranks of these."""
         found: list[tuple[Run, Recipe, tuple[int, ...]]] = []
+        most = LARGEST_LAUNCH if self.room is None else min(LARGEST_LAUNCH, self.room)
         for run in self.live.runs:
             if not run.commands or run.scale == 1:
                 continue
             ranks = joining.missing(
                 run, self._lists[run.id], self._workers, self._batches[run.id], self.assignments[run.id], self.now
             )
-            ranks = ranks[: min(LARGEST_LAUNCH, max(1, LARGEST_LAUNCH if self.room is None else self.room))]
+            # Without room for one, a launch is planned all the same, and waits for room.
+            ranks = ranks[: max(1, most)]
             if ranks and (recipe := recipe_of(run)):
                 found.append((run, recipe, ranks))
         return found

@@ -97,8 +97,7 @@ def no_machine(run: Run, launch: str, at: float) -> Event:
 def bound(run: Run, machines: Sequence[KnownMachine], kept: int, at: float) -> Event:
     """Return the event of a new attempt on these machines, which have the same offer, and on `kept` earlier ones."""
     offer = machines[0].offer
-    ids = ", ".join(machine.id for machine in machines) if len(machines) <= NAMED else f"{len(machines)} machines"
-    alone = machines[0].id if len(machines) == 1 else ""
+    ids, alone = _named(machines)
     again = f"; {kept} machines of the last attempt work again" if kept > 1 else ""
     if kept == 1:
         again = "; 1 machine of the last attempt works again"
@@ -106,12 +105,18 @@ def bound(run: Run, machines: Sequence[KnownMachine], kept: int, at: float) -> E
 
 
 def joined(run: Run, machines: Sequence[KnownMachine], at: float) -> Event:
-    """Return the event of further machines of a list run, which have the same offer or several."""
-    ids = ", ".join(machine.id for machine in machines) if len(machines) <= NAMED else f"{len(machines)} machines"
-    alone = machines[0].id if len(machines) == 1 else ""
-    several = ", ".join(sorted({str(machine.offer) for machine in machines}))
-    text = f"more machines: {ids}, {several}" if len(machines) > 1 else f"another machine: {ids}, {several}"
+    """Return the event of further machines of a list run; their offers may differ."""
+    ids, alone = _named(machines)
+    offers = ", ".join(sorted({str(machine.offer) for machine in machines}))
+    text = f"{'another machine' if alone else 'more machines'}: {ids}, {offers}"
     return event(run, text, at, instance_id=alone, launch=machines[0].launch)
+
+
+def _named(machines: Sequence[KnownMachine]) -> tuple[str, str]:
+    """Return the ids of the machines, or their number if there are many; and the id of a single machine, or ""."""
+    if len(machines) > NAMED:
+        return f"{len(machines)} machines", ""
+    return ", ".join(machine.id for machine in machines), machines[0].id if len(machines) == 1 else ""
 
 
 def joiners_wait(old: Run, new: Run, at: float) -> list[Event]:

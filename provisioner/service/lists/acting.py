@@ -3,23 +3,19 @@
 from collections.abc import Collection
 
 from provisioner.core.access.callers import Caller
-from provisioner.core.access.owner_limits import UNLIMITED
 from provisioner.core.commands.blocks import Blocks, CommandState
 from provisioner.core.commands.records import CommandList
 from provisioner.core.errors import Conflict, Invalid
 from provisioner.core.recipe.lists import MOST_COMMANDS
-from provisioner.core.run import story
 from provisioner.core.run.lists import stopping
 from provisioner.core.run.lists.ledger import Ledger
-from provisioner.core.run.records import Record, Run
+from provisioner.core.run.records import Run
 from provisioner.ports.clock import Clock
 from provisioner.ports.store import Store
 from provisioner.service.control_loop.lists.texts import commands_of
-from provisioner.service.installation import Policy
 from provisioner.service.jobs import TRIES, Jobs
-from provisioner.service.jobs import commands_of as list_of
 from provisioner.service.recorder import Recorder
-from provisioner.service.runs import KEY_TTL
+from provisioner.service.runs import Runs
 
 #: Maximum number of blocks that are read at once.
 BLOCKS_MOST = 8
@@ -31,14 +27,12 @@ UNFINISHED = frozenset({CommandState.CANCELLED, CommandState.NOT_RUN})
 class Acting:
     """Changes of lists within the rights of one caller; the caller has found the run."""
 
-    def __init__(
-        self, store: Store, recorder: Recorder, clock: Clock, policy: Policy, jobs: Jobs, caller: Caller
-    ) -> None:
+    def __init__(self, store: Store, recorder: Recorder, clock: Clock, jobs: Jobs, runs: Runs, caller: Caller) -> None:
         self._store = store
         self._recorder = recorder
         self._clock = clock
-        self._policy = policy
         self._jobs = jobs
+        self._runs = runs
         self._caller = caller
 
     def stop(self, run: Run, index: int) -> None:
@@ -78,16 +72,7 @@ class Acting:
         texts = commands_of(run)
         chosen = [texts[index] for index in self._in_states(commands, wanted)]
         fresh = self._jobs.repeated(run, chosen, idempotency_key, now)
-        audit = self._recorder.audit(self._caller, "rerun", fresh.owner, fresh.id)
-        queued = story.triggered(fresh, now)
-        limits = UNLIMITED if self._caller.admin else self._policy.limits
-        also: list[Record] = [*list_of(fresh), queued, audit]
-        stored = self._recorder.add_run(fresh, now - KEY_TTL, also, limits)
-        if stored.inputs != fresh.inputs:
-            raise Conflict(f"the key {idempotency_key!r} was used for run {stored.id[:12]} with other inputs")
-        if stored.id == fresh.id:
-            self._clock.wake()
-        return stored
+        return self._runs.add(fresh, "rerun")
 
     def _in_states(self, commands: CommandList, states: Collection[CommandState]) -> list[int]:
         """Return the indices of the commands in these states, sorted."""

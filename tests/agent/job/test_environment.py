@@ -1,41 +1,20 @@
 """The variables of a job that no other test sees."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from provisioner.agent.aws.imds import Identity
 from provisioner.agent.job.environment import HANDED_ON, NO_API, job_environment
-from provisioner.core.protocol.messages import ListWork, WorkOrder
-from provisioner.core.protocol.words import Engine
+from provisioner.core.protocol.messages import ListWork
+from tests.support.work_orders import ORDER
 
 MACHINE = Identity("i-1", "g5.xlarge", "us-east-1", "10.0.0.1", 0.0)
-ORDER = WorkOrder(
-    run="run-1",
-    attempt=1,
-    rank=0,
-    scale=1,
-    job="job-1",
-    job_id="jobid",
-    owner="org/me",
-    engine=Engine.CONTAINER,
-    image="image:1",
-    gpus=0,
-    command="true",
-    start_script="",
-    working_directory="/home/jovyan/workspace",
-    environment={},
-    repositories=(),
-    pull_limit=60.0,
-    setup_limit=60.0,
-    runtime_limit=60.0,
-    stop_grace=20.0,
-    lifetime=600.0,
-)
 
 
 def variables(
     commands: ListWork | None = None, own: Mapping[str, str] | None = None, **environment: str
 ) -> dict[str, str]:
-    order = WorkOrder(**{**vars(ORDER), "commands": commands, "environment": environment})
+    order = replace(ORDER, commands=commands, environment=environment)
     return job_environment(order, MACHINE, own or {}, {}, "10.0.0.1")
 
 

@@ -1,5 +1,6 @@
 """The order of commands on a machine, across the death of an agent process."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from provisioner.agent.slots.queue import Queue
 from provisioner.core.errors import Invalid
-from provisioner.core.protocol.batches import BatchHead, encode_batch
+from provisioner.core.protocol.batches import BatchHead, decode_batch, encode_batch
 
 RANGES = ((4, 2, 1), (0, 1, 3))
 
@@ -141,3 +142,35 @@ def test_nothing_is_given_back_if_the_answer_cannot_be_stored(tmp_path: Path, mo
     with pytest.raises(OSError, match="no space left"):
         made.give_back(1, 0)
     assert (made.kept, made.waiting) == ({}, 3)
+
+
+def test_a_batch_that_arrives_while_commands_are_stopped_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread reads batches, and another one stops commands."""
+    made = queue(tmp_path)
+    made.add(1, batch(1))
+    other = threading.Thread(target=made.add, args=(2, batch(2, ((9, 2, 1),))))
+
+    def decoded(data: bytes) -> tuple[BatchHead, list[bytes]]:
+        if not other.ident:
+            other.start()
+            # If it does not wait for the count, it is over at once.
+            other.join(0.2)
+        return decode_batch(data)
+
+    monkeypatch.setattr("provisioner.agent.slots.queue.decode_batch", decoded)
+    made.skip({5})
+    other.join()
+    assert made.waiting == 4
+
+
+def test_stopped_commands_do_not_count_as_kept(tmp_path: Path) -> None:
+    """All commands that have not begun are given back, although one of them was stopped."""
+    made = queue(tmp_path)
+    made.add(1, batch(1, ((0, 4, 1),)))
+    made.take()
+    made.take()
+    made.skip({3})
+    assert made.give_back(1, 0)
+    assert (made.kept, made.waiting) == ({1: 2}, 0)

@@ -28,7 +28,7 @@ def goes_on(node: Node | None, worker: Worker) -> bool:
 
 def takes(node: Node | None, worker: Worker) -> bool:
     """Return whether the machine can be given commands."""
-    return goes_on(node, worker) and node is not None and node.work_put_at is not None
+    return node is not None and node.work_put_at is not None and goes_on(node, worker)
 
 
 def at_work(node: Node) -> bool:
@@ -60,7 +60,7 @@ def give_back(ledger: Ledger, batch: Batch, kept: int, now: float) -> None:
     The ledger needs the blocks of the batch.
     """
     mine, others = _cut(batch.ranges, kept)
-    given = 0
+    stay, given = sum(count for _, count, _ in mine), 0
     for first, count, generation in others:
         for index in range(first, first + count):
             # A machine that is not honest may give back a command whose end it has recorded.
@@ -68,23 +68,20 @@ def give_back(ledger: Ledger, batch: Batch, kept: int, now: float) -> None:
                 ledger.give_back(index)
                 given += 1
     left = batch.left - given
-    ledger.put(batch, ranges=mine, left=left, kept=min(kept, 1 << 20), closed_at=None if left else now)
+    ledger.put(batch, ranges=mine, left=left, kept=stay, closed_at=None if left else now)
 
 
 def recall(ledger: Ledger, nodes: Mapping[str, Node], now: float) -> None:
     """Recall commands if a machine is idle while another has many, or if a machine with commands begins none."""
-    free = [worker for worker in ledger.workers.values() if takes(nodes.get(worker.id), worker)]
+    free = _free(ledger, nodes)
     if not free:
         return
-    load = {id: sum(batch.left for batch in ledger.open_batches(id)) for id in ledger.workers}
-    for worker in ledger.workers.values():
-        node = nodes.get(worker.id)
-        if node and node.report and node.report.notice and not node.result and not node.verdict:
-            for batch in ledger.open_batches(worker.id):
-                if batch.put_at is not None and batch.recall_at is None:
-                    ledger.put(batch, recall_at=now)
+    for batch in list(ledger.batches.values()):
+        if _may_recall(batch) and _is_noticed(nodes.get(batch.node)):
+            ledger.put(batch, recall_at=now)
     if ledger.commands.remaining:
         return
+    load = _load(ledger)
     idle = sum(load[worker.id] < worker.slots and at_work(nodes[worker.id]) for worker in free)
     idle -= sum(map(_pending, ledger.batches.values()))
     for batch, spare in _recallable(ledger, free, load)[: max(0, idle)]:
@@ -99,8 +96,7 @@ def release(ledger: Ledger, nodes: Mapping[str, Node], now: float) -> None:
     """
     if ledger.commands.remaining or any(map(_pending, ledger.batches.values())):
         return
-    free = [worker for worker in ledger.workers.values() if takes(nodes.get(worker.id), worker)]
-    load = {id: sum(batch.left for batch in ledger.open_batches(id)) for id in ledger.workers}
+    free, load = _free(ledger, nodes), _load(ledger)
     awaited = bool(_recallable(ledger, free, load))
     idle = [worker for worker in free if not load[worker.id] and not (awaited and not at_work(nodes[worker.id]))]
     for worker in idle[: len(free) - 1]:
@@ -115,17 +111,37 @@ def _recallable(ledger: Ledger, free: Iterable[Worker], load: Mapping[str, int])
     found: list[tuple[float, Batch, int]] = []
     for worker in free:
         several = ledger.open_batches(worker.id)
-        open_ = [batch for batch in several if batch.put_at is not None and batch.recall_at is None]
+        whole = [batch for batch in several if _may_recall(batch)]
         unbegun = load[worker.id] - worker.slots
-        if not open_ or unbegun <= 0 or any(map(_pending, several)):
+        if not whole or unbegun <= 0 or any(map(_pending, several)):
             continue
         seconds = unbegun / worker.rate if worker.rate else math.inf
         if seconds > WORTH:
-            last = open_[-1]
+            last = whole[-1]
             before = max(0, load[worker.id] - last.left - worker.slots)
             found.append((-seconds, last, max(0, int(worker.rate * KEEPS) - before)))
     found.sort(key=lambda each: (each[0], each[1].id))
     return [(batch, spare) for _, batch, spare in found]
+
+
+def _free(ledger: Ledger, nodes: Mapping[str, Node]) -> list[Worker]:
+    """Return the workers that can be given commands."""
+    return [worker for worker in ledger.workers.values() if takes(nodes.get(worker.id), worker)]
+
+
+def _load(ledger: Ledger) -> dict[str, int]:
+    """Return how many commands without a record each worker has, by node id."""
+    return {id: sum(batch.left for batch in ledger.open_batches(id)) for id in ledger.workers}
+
+
+def _is_noticed(node: Node | None) -> bool:
+    """Return whether EC2 will interrupt the machine, which still reports."""
+    return bool(node and node.report and node.report.notice and not node.result and not node.verdict)
+
+
+def _may_recall(batch: Batch) -> bool:
+    """Return whether the batch is in the mailbox and was never recalled."""
+    return batch.put_at is not None and batch.recall_at is None and batch.closed_at is None
 
 
 def _pending(batch: Batch) -> bool:

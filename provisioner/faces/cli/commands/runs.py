@@ -40,6 +40,14 @@ RunNames = Annotated[
 ]
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="NAME, OWNER/NAME or its id.", autocompletion=complete.job)]
 
+#: Options of commands that start a run.
+Key = Annotated[str | None, typer.Option(metavar="KEY", help="The same key within 24 h returns the same run.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for the run's end, even if a daemon acts.")]
+Follow = Annotated[
+    bool, typer.Option("--follow", "-f", help="Print the log while it is written, and wait for the run's end.")
+]
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return at once, even if no daemon acts.")]
+
 
 def start(
     context: typer.Context,
@@ -53,14 +61,10 @@ def start(
         int | None,
         typer.Option(metavar="N", min=1, max=1000, help="Number of machines of this run, in place of the recipe's."),
     ] = None,
-    idempotency_key: Annotated[
-        str | None, typer.Option(metavar="KEY", help="The same key within 24 h returns the same run.")
-    ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the run's end, even if a daemon acts.")] = False,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Print the log while it is written, and wait for the run's end.")
-    ] = False,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return at once, even if no daemon acts.")] = False,
+    idempotency_key: Key = None,
+    wait: Wait = False,
+    follow: Follow = False,
+    detach: Detach = False,
     as_json: session.Json = False,
 ) -> int:
     """Start a run of a job on a fresh machine.
@@ -68,18 +72,23 @@ def start(
     While a daemon acts, this returns at once; else it waits for the run to end. After a wait, the exit code is the
     job's own if the run succeeded or failed.
     """
-    if detach and (wait or follow):
-        raise typer.BadParameter("cannot be combined with --wait or --follow", param_hint="--detach")
-    if idempotency_key is not None and not idempotency_key.strip():
-        raise typer.BadParameter(
-            "the key is empty: give a key, or leave the option out", param_hint="--idempotency-key"
-        )
+    check_start(idempotency_key, wait=wait, follow=follow, detach=detach)
     service, variables = session.control(context), session.variables(env)
 
     def go() -> Run:
         return service.runs.start(job, variables, command, idempotency_key or "", scale)
 
     return started(service, go, wait=wait, follow=follow, detach=detach, as_json=as_json)
+
+
+def check_start(key: str | None, *, wait: bool, follow: bool, detach: bool) -> None:
+    """Check the options that are common to commands which start a run; raises BadParameter."""
+    if detach and (wait or follow):
+        raise typer.BadParameter("cannot be combined with --wait or --follow", param_hint="--detach")
+    if key is not None and not key.strip():
+        raise typer.BadParameter(
+            "the key is empty: give a key, or leave the option out", param_hint="--idempotency-key"
+        )
 
 
 def started(

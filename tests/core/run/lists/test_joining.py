@@ -88,7 +88,7 @@ def test_no_machine_joins_that_would_begin_when_the_list_ends() -> None:
     ],
 )
 def test_a_machine_that_goes_is_replaced(fields: dict[str, Any]) -> None:
-    """Not for its own commands, which nobody can take back yet."""
+    """Its own commands are no reason for a new machine: it is not certain yet that it no longer runs them."""
     several = [held(fields), held({"id": "r1.1.1", "rank": 1})]
     workers = [worker(), worker("r1.1.1")]
     run = list_run(scale=2, joining=Joining(1, next_rank=2))

@@ -203,7 +203,7 @@ def test_the_rate_follows_from_the_lengths_of_the_commands() -> None:
 
 
 def test_few_short_commands_promise_no_high_rate() -> None:
-    """What comes between two commands takes longer than they do."""
+    """The time between the end of one command and the begin of the next is longer than such a command."""
     kept = handed_out(12, 4)
     take(kept, line(0, took=0.0) + line(1, took=0.001))
     assert kept.workers[NODE].rate == 100.0

@@ -6,7 +6,7 @@ import typer
 
 from provisioner.core.views.run import Run
 from provisioner.faces.cli import session
-from provisioner.faces.cli.commands.runs import RunName, started
+from provisioner.faces.cli.commands.runs import Detach, Follow, Key, RunName, Wait, check_start, started
 
 
 def rerun(
@@ -16,14 +16,10 @@ def rerun(
     unfinished: Annotated[
         bool, typer.Option("--unfinished", help="Also the commands that were cancelled or did not run.")
     ] = False,
-    idempotency_key: Annotated[
-        str | None, typer.Option(metavar="KEY", help="The same key within 24 h returns the same run.")
-    ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the run's end, even if a daemon acts.")] = False,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Print the log while it is written, and wait for the run's end.")
-    ] = False,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return at once, even if no daemon acts.")] = False,
+    idempotency_key: Key = None,
+    wait: Wait = False,
+    follow: Follow = False,
+    detach: Detach = False,
     as_json: session.Json = False,
 ) -> int:
     """Run the failed commands of a run again.
@@ -33,12 +29,7 @@ def rerun(
     """
     if not failed:
         raise typer.BadParameter("say which commands run again: give --failed", param_hint="--failed")
-    if detach and (wait or follow):
-        raise typer.BadParameter("cannot be combined with --wait or --follow", param_hint="--detach")
-    if idempotency_key is not None and not idempotency_key.strip():
-        raise typer.BadParameter(
-            "the key is empty: give a key, or leave the option out", param_hint="--idempotency-key"
-        )
+    check_start(idempotency_key, wait=wait, follow=follow, detach=detach)
     service = session.control(context)
     session.catch_up(service)
     id = session.run_id(service, run)
