@@ -3,6 +3,7 @@
 Each world was recorded from the seed that found it, and shrunk to the events without which no rule is broken.
 """
 
+from provisioner.core.protocol.words import Step
 from provisioner.rehearsal.ec2.conditions import Breakdown, Conditions, Interruption, Unheeded, ZoneTrouble
 from tests.service.agents import Script
 from tests.service.plans import Start, Stop, TurnClock, WorldPlan
@@ -194,6 +195,51 @@ HEARD_AGAIN_BEFORE_ITS_END = WorldPlan(
     outages=(Outage(port="mailbox", begins=93.339, ends=300.0),),
 )
 
+#: Seed 998385, a bug in the product: a process hung while it read the records at the end of a pass. It took the time
+#: after the read for that of the pass, so a run that was stored meanwhile, and had ended, seemed to come from a wrong
+#: clock, and its `created_at` became later than its end.
+STORED_WHILE_A_READ_HUNG = WorldPlan(
+    deeds=(
+        Start(
+            at=0.0,
+            name="job-1",
+            spec=SPOT
+            | {
+                "instance_type": "g6.xlarge",
+                "retries": 2,
+                "placement": {"instance_types": [], "zones": ["us-east-1a"], "spot_fallback": True},
+                "command": [f"echo {number}" for number in range(10)],
+                "nprocs": 2,
+                "list": {"limit": "20s"},
+            },
+        ),
+        Start(
+            at=273.072,
+            name="job-1",
+            spec=SPOT
+            | {
+                "instance_type": "g5.2xlarge",
+                "retries": 2,
+                "placement": {"instance_types": [], "spot_fallback": True},
+                "retry": {"on": [], "backoff": "2m", "rerun": "before_start"},
+            },
+        ),
+        TurnClock(at=895.567, ahead=-0.678),
+        TurnClock(at=744.022, ahead=-14.102),
+    ),
+    scripts=(Script(fails=Step.SETUP),),
+    faults=(
+        Fault(Fate.HANG, "store", "live", "", 23),
+        Fault(Fate.HANG, "store", "machines", "", 11),
+        Fault(Fate.HANG, "store", "remembered", "agent 1", 3),
+        Fault(Fate.HANG, "store", "live", "", 49),
+        Fault(Fate.HANG, "store", "live", "", 58),
+        Fault(Fate.HANG, "store", "live", "", 73),
+        Fault(Fate.CRASH_AFTER, "bucket", "copy", "machines/machine-2/log/system/000000000000000", 1),
+        Fault(Fate.CRASH_AFTER, "store", "id", "", 31),
+    ),
+)
+
 FROZEN = {
     "100489": CLOCK_TURNED_BACK,
     "101349": CUT_OFF_LONGER_THAN_ALL,
@@ -202,5 +248,6 @@ FROZEN = {
     "600415": TERMINATED_THEN_LISTED_RUNNING,
     "616346": END_REFUSED_UNDER_A_WRONG_CLOCK,
     "686750": HEARD_AGAIN_BEFORE_ITS_END,
+    "998385": STORED_WHILE_A_READ_HUNG,
     "boots during an outage": BOOTS_DURING_AN_OUTAGE,
 }

@@ -82,14 +82,16 @@ class ListRules:
 
     def _judge_release(self, worker: Worker) -> None:
         """L8: a machine is released only without commands, so none begins on it afterwards."""
+        lists = self.truth.lists
         mine = {
             (run, index, by)
-            for (run, index), several in self.truth.lists.given.items()
+            for (run, index), several in lists.given.items()
             for by, each in several.items()
-            if each.box == worker.box
+            # What it gave back may be assigned to another machine already, whose batch is not put yet.
+            if each.box == worker.box and (run, index, by, each) not in lists.given_back
         }
         for run, index, generation in mine:
-            if self.truth.lists.line(run, index, generation) is None:
+            if lists.line(run, index, generation) is None:
                 raise Violation("L8 a machine with commands is released", f"{worker}: command {index}, {generation}")
 
     def _judge_stop(self, run: Run, stop: Stop) -> None:

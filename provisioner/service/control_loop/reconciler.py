@@ -244,8 +244,10 @@ class Reconciler:
 
     def _sum_up(self, current: Pass, planned: Live) -> None:
         current.result.seen = self._installation.store.changes()
+        # Before the records are read: a run may be stored while this process hangs.
+        self._passed_at = self._installation.now()
         plan, known = current.plan(), {run.id for run in planned.runs}
         current.result.busy = plan.busy
         current.result.next_try_at = plan.next_try_at
         current.result.outrun = sum(run.state is State.QUEUED and run.id not in known for run in plan.live.runs)
-        self._passed_at, self._known = self._installation.now(), frozenset(run.id for run in plan.live.runs)
+        self._known = frozenset(run.id for run in plan.live.runs)
