@@ -1,6 +1,8 @@
 """The states and generations of a list's commands, in blocks that one transaction loads and saves."""
 
+import re
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -40,6 +42,12 @@ EDGES = frozenset(
 FINAL = frozenset(CommandState) - {FRESH, OUT, WAITING}
 #: A generation is one byte.
 GENERATION_MOST = 255
+#: Tables for `bytes.translate`: the generation of a command that is handed out, and that of one that is taken back.
+FIRST_GENERATION = bytes([1, *range(1, 256)])
+NEXT_GENERATION = bytes([*range(1, 256), GENERATION_MOST])
+
+#: Numbers of commands, by state.
+States = Counter[CommandState]
 
 
 class WrongChange(ProvisionError):
@@ -90,39 +98,37 @@ class Blocks:
         opened, place = self._at(index)
         return opened.states[place] == OUT and opened.generations[place] == generation
 
-    def hand_out(self, index: int) -> int:
-        """Give a command to a machine; return its generation."""
-        opened, place = self._set(index, OUT)
+    def out(self, first: int, count: int, generation: int) -> Iterator[Range]:
+        """Return those of `count` commands from `first` on for which `is_out` is true, as ranges."""
+        for opened, begin, end, before in self._pieces(first, count):
+            for here, after, found in _runs(opened, OUT, begin, end):
+                if found == generation:
+                    yield before + here, after - here, generation
+
+    def hand_out(self, first: int, count: int = 1) -> States:
+        """Give `count` commands from `first` on to a machine; return their states before, counted."""
         # A command that is taken back has its next generation already.
-        opened.generations[place] = opened.generations[place] or 1
-        return opened.generations[place]
+        return self._change(first, count, OUT, FIRST_GENERATION)
 
-    def take_back(self, index: int) -> None:
-        """Take a command back from a lost machine, which may have begun it: it gets its next generation."""
-        if self.generation(index) >= GENERATION_MOST:
-            raise WrongChange(f"command {index} was taken back {GENERATION_MOST} times")
-        opened, place = self._set(index, WAITING)
-        opened.generations[place] += 1
+    def take_back(self, first: int, count: int = 1) -> States:
+        """Take commands back from a lost machine, which may have begun them: each gets its next generation."""
+        return self._change(first, count, WAITING, NEXT_GENERATION)
 
-    def give_back(self, index: int) -> None:
-        """Take a command back from a machine that has not begun it and never will: it keeps its generation."""
-        self._set(index, WAITING)
+    def give_back(self, first: int, count: int = 1) -> States:
+        """Take commands back from a machine that has not begun them and never will: they keep their generations."""
+        return self._change(first, count, WAITING)
 
-    def end(self, index: int, state: CommandState) -> None:
-        """Give a command its final state."""
+    def end(self, first: int, state: CommandState, count: int = 1) -> States:
+        """Give commands their final state."""
         if state not in FINAL:
             raise WrongChange(f"{state.name} is not a final state")
-        self._set(index, state)
+        return self._change(first, count, state)
 
     def runs_of(self, number: int, state: CommandState) -> Iterator[Range]:
         """Return the commands of a block in this state, as ranges of one generation each."""
         opened, first = self._open(number), number * self._commands.block_size
-        here, wanted = 0, bytes([state])
-        while (begin := opened.states.find(wanted, here)) >= 0:
-            generation, here = opened.generations[begin], begin
-            while here < len(opened.states) and (opened.states[here], opened.generations[here]) == (state, generation):
-                here += 1
-            yield first + begin, here - begin, generation
+        for begin, end, generation in _runs(opened, state, 0, len(opened.states)):
+            yield first + begin, end - begin, generation
 
     def changed(self) -> list[Block]:
         """Return the changed blocks, to be saved."""
@@ -135,14 +141,37 @@ class Blocks:
             found.append(replace(block, states=states, generations=generations, waiting=waiting))
         return found
 
-    def _set(self, index: int, state: CommandState) -> tuple[_Opened, int]:
-        opened, place = self._at(index)
-        old = CommandState(opened.states[place])
-        if (old, state) not in EDGES:
-            raise WrongChange(f"command {index} cannot go from {old.name} to {state.name}")
-        opened.states[place] = state
-        self._changed.add(self.number(index))
-        return opened, place
+    def _change(self, first: int, count: int, state: CommandState, generations: bytes | None = None) -> States:
+        """Set the state of commands, and translate their generations with this table."""
+        before = States()
+        for opened, begin, end, offset in self._pieces(first, count):
+            states = opened.states[begin:end]
+            for value in set(states):
+                old = CommandState(value)
+                if (old, state) not in EDGES:
+                    index = offset + begin + states.index(value)
+                    raise WrongChange(f"command {index} cannot go from {old.name} to {state.name}")
+                before[old] += states.count(value)
+            if generations is not None:
+                known = opened.generations[begin:end]
+                if generations is NEXT_GENERATION and GENERATION_MOST in known:
+                    index = offset + begin + known.index(GENERATION_MOST)
+                    raise WrongChange(f"command {index} was taken back {GENERATION_MOST} times")
+                opened.generations[begin:end] = known.translate(generations)
+            opened.states[begin:end] = bytes([state]) * (end - begin)
+            self._changed.add(self.number(offset))
+        return before
+
+    def _pieces(self, first: int, count: int) -> Iterator[tuple[_Opened, int, int, int]]:
+        """Return the blocks of these commands: the block, the places in it from and to, and its first index."""
+        if not 0 <= first <= first + count <= self._commands.total:
+            raise KeyError(f"the list has no commands {first} to {first + count - 1}")
+        size, after = self._commands.block_size, first + count
+        while first < after:
+            offset = first - first % size
+            end = min(after, offset + size)
+            yield self._open(first // size), first - offset, end - offset, offset
+            first = end
 
     def _at(self, index: int) -> tuple[_Opened, int]:
         if not 0 <= index < self._commands.total:
@@ -161,3 +190,14 @@ class Blocks:
                 raise KeyError(f"block {number} of list {self._commands.id} was not loaded")
             self._opened[number] = _Opened(bytearray(states), bytearray(generations))
         return self._opened[number]
+
+
+#: Equal bytes that follow each other.
+_SAME = re.compile(rb"(.)\1*", re.DOTALL)
+
+
+def _runs(opened: _Opened, state: CommandState, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Return the places from and to of commands in this state that have one generation, and that generation."""
+    for several in re.compile(re.escape(bytes([state])) + b"+").finditer(opened.states, begin, end):
+        for same in _SAME.finditer(opened.generations, *several.span()):
+            yield *same.span(), same[1][0]

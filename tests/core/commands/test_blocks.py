@@ -65,10 +65,12 @@ def test_only_final_states_end_a_command() -> None:
 def test_each_loss_raises_the_generation() -> None:
     """A late record of a lost machine has the old generation, so it is not taken for one of the new machine."""
     blocks = Blocks(LIST, ())
-    assert (blocks.generation(0), blocks.hand_out(0)) == (0, 1)
-    blocks.take_back(0)
-    assert blocks.generation(0) == 2
-    assert (blocks.hand_out(0), blocks.generation(0)) == (2, 2)
+    assert blocks.generation(0) == 0
+    for generation in (1, 2, 3):
+        blocks.hand_out(0)
+        assert blocks.generation(0) == generation
+        blocks.take_back(0)
+        assert blocks.generation(0) == generation + 1
 
 
 def test_a_machine_has_a_command_in_one_generation() -> None:
@@ -81,6 +83,39 @@ def test_generations_end_at_the_largest_byte() -> None:
     blocks = with_states(OUT, generation=GENERATION_MOST)
     with pytest.raises(WrongChange, match="255 times"):
         blocks.take_back(0)
+
+
+def test_several_commands_change_across_blocks() -> None:
+    blocks = Blocks(LIST, ())
+    assert blocks.hand_out(0, 12) == {FRESH: 12}
+    assert blocks.take_back(3, 4) == {OUT: 4}
+    assert blocks.hand_out(4, 1) == {WAITING: 1}
+    assert [blocks.generation(index) for index in range(8)] == [1, 1, 1, 2, 2, 2, 2, 1]
+    assert [list(blocks.runs_of(number, OUT)) for number in range(3)] == [
+        [(0, 3, 1), (4, 1, 2)],
+        [(7, 3, 1)],
+        [(10, 2, 1)],
+    ]
+
+
+def test_one_command_in_a_wrong_state_stops_the_change_of_several() -> None:
+    blocks = Blocks(LIST, ())
+    blocks.hand_out(0, 4)
+    blocks.end(2, CommandState.SUCCEEDED)
+    with pytest.raises(WrongChange, match="command 2 cannot go from SUCCEEDED to WAITING"):
+        blocks.take_back(0, 4)
+    with pytest.raises(KeyError, match="no commands 10 to 12"):
+        blocks.hand_out(10, 3)
+
+
+def test_only_commands_that_are_out_in_a_generation_are_found() -> None:
+    blocks = Blocks(LIST, ())
+    blocks.hand_out(0, 9)
+    blocks.end(1, CommandState.SUCCEEDED)
+    blocks.take_back(6)
+    blocks.hand_out(6)
+    assert list(blocks.out(0, 9, 1)) == [(0, 1, 1), (2, 3, 1), (5, 1, 1), (7, 2, 1)]
+    assert list(blocks.out(5, 2, 2)) == [(6, 1, 2)]
 
 
 def test_changed_blocks_are_read_back() -> None:

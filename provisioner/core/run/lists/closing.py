@@ -15,7 +15,7 @@ from provisioner.core.run.records import Assignment, Node, Run
 from provisioner.core.run.verdicts import may_execute_again
 
 #: Maximum number of blocks that are sealed in one transaction.
-SEAL_MOST = 10
+SEAL_MOST = 100
 
 
 def note_listing(ledger: Ledger, held: Assignment, sizes: Mapping[int, int], whole: bool, now: float) -> None:
@@ -49,15 +49,14 @@ def close(ledger: Ledger, held: Assignment, run: Run, now: float) -> None:
     running = _running(held.node) if run.ended_at is not None else frozenset()
     for batch in ledger.open_batches(worker.id):
         for first, count, generation in batch.ranges:
-            for index in range(first, first + count):
-                if ledger.blocks.state(index) is not CommandState.OUT:
-                    continue
-                if (index, generation) in running:
+            for index, known in running:
+                if known == generation and first <= index < first + count and ledger.blocks.is_out(index, known):
                     ledger.end(index, CommandState.CANCELLED if _ordered(run) else CommandState.LOST)
-                elif generation == GENERATION_MOST:
-                    ledger.end(index, CommandState.LOST)
+            for here, several, _ in list(ledger.blocks.out(first, count, generation)):
+                if generation == GENERATION_MOST:
+                    ledger.end(here, CommandState.LOST, several)
                 else:
-                    ledger.take_back(index)
+                    ledger.take_back(here, several)
         ledger.put(batch, left=0, closed_at=now)
     ledger.put(worker, closed_at=now)
 
@@ -90,12 +89,15 @@ def seal(ledger: Ledger, run: Run, now: float) -> None:
         return
     for number in ledger.blocks.numbers:
         for first, count, _ in list(ledger.blocks.runs_of(number, CommandState.WAITING)):
-            for index in range(first, first + count):
-                ledger.end(index, CommandState.NOT_RUN)
+            ledger.end(first, CommandState.NOT_RUN, count)
     commands = ledger.commands
     after = min(commands.total, (commands.next // commands.block_size + SEAL_MOST) * commands.block_size)
-    stops = frozenset(commands.stops)
-    for index in range(commands.next, after):
-        ledger.end(index, CommandState.CANCELLED if index in stops else CommandState.NOT_RUN)
+    here = commands.next
+    for stop in [*sorted(each for each in commands.stops if here <= each < after), after]:
+        if here < stop:
+            ledger.end(here, CommandState.NOT_RUN, stop - here)
+        if stop < after:
+            ledger.end(stop, CommandState.CANCELLED)
+        here = stop + 1
     if not ledger.commands.open:
         ledger.seal(now)

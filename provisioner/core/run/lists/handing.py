@@ -87,8 +87,7 @@ def _take(ledger: Ledger, count: int) -> tuple[Range, ...]:
             if not count or len(found) >= RANGES_MOST - 1:
                 break
             here = min(several, count)
-            for index in range(first, first + here):
-                ledger.hand_out(index)
+            ledger.hand_out(first, here)
             found.append((first, here, generation))
             count -= here
     fresh = ledger.commands
@@ -97,9 +96,8 @@ def _take(ledger: Ledger, count: int) -> tuple[Range, ...]:
     for stop in [*sorted(each for each in fresh.stops if here <= each < after), after]:
         if len(found) >= RANGES_MOST:
             break
-        for index in range(here, stop):
-            ledger.hand_out(index)
         if here < stop:
+            ledger.hand_out(here, stop - here)
             found.append((here, stop - here, 1))
         if stop < after:
             ledger.end(stop, CommandState.CANCELLED)

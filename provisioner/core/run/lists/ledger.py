@@ -1,10 +1,10 @@
 """The working copy of one run's list. One transaction saves all changes to it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from provisioner.core.commands.blocks import Blocks, CommandState, WrongChange
+from provisioner.core.commands.blocks import Blocks, CommandState, States, WrongChange
 from provisioner.core.commands.records import Batch, Block, CommandList, RecordChunk, Worker
 from provisioner.core.run.records import Live, Record
 
@@ -61,33 +61,26 @@ class Ledger:
         found = (each for each in self.batches.values() if each.node == node and each.closed_at is None)
         return sorted(found, key=lambda batch: batch.number)
 
-    def hand_out(self, index: int) -> int:
-        """Give a command to a machine; return its generation."""
-        self._count(index, CommandState.OUT)
-        return self.blocks.hand_out(index)
+    def hand_out(self, first: int, count: int = 1) -> None:
+        """Give `count` commands from `first` on to a machine."""
+        self._moved(first, self.blocks.hand_out(first, count), CommandState.OUT)
 
-    def take_back(self, index: int) -> None:
-        """Return a lost machine's command to the waiting ones; cancel it if it is to be stopped."""
-        if index in self._stops:
-            self.end(index, CommandState.CANCELLED)
-            return
-        self._count(index, CommandState.WAITING)
-        self._counts["retried"] += 1
-        self.blocks.take_back(index)
+    def take_back(self, first: int, count: int = 1) -> None:
+        """Return a lost machine's commands to the waiting ones; cancel those that are to be stopped."""
+        for here, several in self._unstopped(first, count):
+            self._moved(here, self.blocks.take_back(here, several), CommandState.WAITING)
+            self._counts["retried"] += several
 
-    def give_back(self, index: int) -> None:
-        """Let a command wait that its machine has not begun and never will; cancel it if it was stopped."""
-        if index in self._stops:
-            self.end(index, CommandState.CANCELLED)
-            return
-        self._count(index, CommandState.WAITING)
-        self.blocks.give_back(index)
+    def give_back(self, first: int, count: int = 1) -> None:
+        """Let commands wait that their machine has not begun and never will; cancel those that were stopped."""
+        for here, several in self._unstopped(first, count):
+            self._moved(here, self.blocks.give_back(here, several), CommandState.WAITING)
 
-    def end(self, index: int, state: CommandState) -> None:
-        """Give a command its final state."""
-        self._count(index, state)
-        self.blocks.end(index, state)
-        self._stops.pop(index, None)
+    def end(self, first: int, state: CommandState, count: int = 1) -> None:
+        """Give `count` commands from `first` on their final state."""
+        self._moved(first, self.blocks.end(first, state, count), state)
+        for index in self._stopped(first, count):
+            del self._stops[index]
 
     def stop(self, index: int) -> None:
         """Note that a command without a final state is to be stopped alone."""
@@ -114,12 +107,28 @@ class Ledger:
         changed = [each for each in found if self._known.get(each.id) != each]
         return [*changed, *self.blocks.changed(), *self.chunks]
 
-    def _count(self, index: int, state: CommandState) -> None:
-        old = self.blocks.state(index)
-        if old in COUNTERS:
-            self._counts[COUNTERS[old]] -= 1
-        elif index != self._counts["next"]:
-            raise WrongChange(f"command {index} is not the next one: {self._counts['next']}")
-        else:
-            self._counts["next"] += 1
-        self._counts[COUNTERS[state]] += 1
+    def _moved(self, first: int, before: States, state: CommandState) -> None:
+        """Count commands from `first` on that have this state now; `before` has their earlier states."""
+        if (fresh := before.pop(CommandState.FRESH, 0)) and (first != self._counts["next"] or before):
+            raise WrongChange(f"command {first} is not the next one: {self._counts['next']}")
+        for old, count in before.items():
+            self._counts[COUNTERS[old]] -= count
+        self._counts["next"] += fresh
+        self._counts[COUNTERS[state]] += fresh + before.total()
+
+    def _stopped(self, first: int, count: int) -> list[int]:
+        """Return those of these commands that are to be stopped, sorted."""
+        if count == 1:
+            return [first] if first in self._stops else []
+        return sorted(index for index in self._stops if first <= index < first + count)
+
+    def _unstopped(self, first: int, count: int) -> Iterator[tuple[int, int]]:
+        """Cancel those of these commands that are to be stopped, and return the others as ranges."""
+        here, after = first, first + count
+        for stop in self._stopped(first, count):
+            if here < stop:
+                yield here, stop - here
+            self.end(stop, CommandState.CANCELLED)
+            here = stop + 1
+        if here < after:
+            yield here, after - here

@@ -62,11 +62,10 @@ def give_back(ledger: Ledger, batch: Batch, kept: int, now: float) -> None:
     mine, others = _cut(batch.ranges, kept)
     stay, given = sum(count for _, count, _ in mine), 0
     for first, count, generation in others:
-        for index in range(first, first + count):
-            # A machine that is not honest may give back a command whose end it has recorded.
-            if ledger.blocks.is_out(index, generation):
-                ledger.give_back(index)
-                given += 1
+        # A machine that is not honest may give back a command whose end it has recorded.
+        for here, several, _ in list(ledger.blocks.out(first, count, generation)):
+            ledger.give_back(here, several)
+            given += several
     left = batch.left - given
     ledger.put(batch, ranges=mine, left=left, kept=stay, closed_at=None if left else now)
 

@@ -6,7 +6,7 @@ twice, or after its command was taken back, changes nothing.
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from provisioner.core.commands.blocks import CommandState
@@ -57,7 +57,7 @@ def take_records(ledger: Ledger, node: str, offset: int, data: bytes, now: float
     if offset != worker.records_read or worker.closed_at is not None or not data:
         return Taken()
     whole, newline, rest = (worker.rest.encode("latin-1") + data).rpartition(b"\n")
-    taken, places, took, failed, why = Counter[str](), list[int](), 0.0, 0, ""
+    taken, ends, took, failed, why = Counter[str](), dict[int, CommandState](), 0.0, 0, ""
     skipped, began, ended = 0, math.inf, -math.inf
     batches = {batch.number: batch for batch in ledger.open_batches(node)}
     if len(rest) >= LINE_MOST:
@@ -69,31 +69,31 @@ def take_records(ledger: Ledger, node: str, offset: int, data: bytes, now: float
         if isinstance(end, str):
             taken["unreadable"] += 1
             why = why or end
-        elif not _belongs(ledger, batches.get(end.batch), end):
+        elif end.index in ends or not _belongs(ledger, batches.get(end.batch), end):
             taken["dropped"] += 1
         else:
-            state = _state(end)
-            ledger.end(end.index, state)
+            state = ends[end.index] = _state(end)
             if end.why == "stop":
                 ledger.halted()
             skipped += end.why == "skip"
             left[end.batch] += 1
-            places.append(end.index)
             took += end.took
             if end.why != "skip":
                 began, ended = min(began, end.began), max(ended, end.began + end.took)
             failed += state is CommandState.FAILED
-            taken["recorded"] += 1
+    taken["recorded"] = len(ends)
+    for first, count, state in _ranges(ends):
+        ledger.end(first, state, count)
     for number, count in left.items():
         batch = batches[number]
         over = now if batch.left == count else None
         ledger.put(batch, left=batch.left - count, closed_at=over)
-    rate, rated = _rate(worker, len(places) - skipped, took, ended - began)
+    rate, rated = _rate(worker, len(ends) - skipped, took, ended - began)
     ledger.put(
         worker,
         records_read=offset + len(data),
         rest=rest.decode("latin-1"),
-        ended=worker.ended + len(places),
+        ended=worker.ended + len(ends),
         failed=worker.failed + failed,
         rate=rate,
         rated=rated,
@@ -105,12 +105,21 @@ def take_records(ledger: Ledger, node: str, offset: int, data: bytes, now: float
         worker.rank,
         offset,
         len(data),
-        min(places, default=0),
-        max(places, default=-1),
+        min(ends, default=0),
+        max(ends, default=-1),
         worker.rest,
     )
     ledger.chunks.append(chunk)
     return Taken(**taken, why=why)
+
+
+def _ranges(ends: Mapping[int, CommandState]) -> Iterator[tuple[int, int, CommandState]]:
+    """Return the first index and the number of commands that follow each other and have the same state."""
+    indices, begin = sorted(ends), 0
+    for at, index in enumerate(indices, 1):
+        if ends.get(index + 1) is not ends[index]:
+            yield indices[begin], at - begin, ends[index]
+            begin = at
 
 
 def _belongs(ledger: Ledger, batch: Batch | None, end: CommandEnd) -> bool:

@@ -34,6 +34,39 @@ def test_state_and_counters_move_together() -> None:
     assert isinstance(block, Block)
 
 
+def test_several_commands_move_together_with_their_counters() -> None:
+    ledger = Ledger(a_list(), [], [], [])
+    ledger.hand_out(0, 7)
+    ledger.end(1, CommandState.SUCCEEDED, 2)
+    ledger.give_back(5, 2)
+    ledger.take_back(0)
+    found = ledger.commands
+    assert (found.next, found.waiting, found.out, found.succeeded, found.retried) == (7, 3, 2, 2, 1)
+    ledger.end(7, CommandState.NOT_RUN, 5)
+    assert (ledger.commands.next, ledger.commands.not_run, ledger.commands.open) == (12, 5, 5)
+
+
+def test_those_of_several_commands_that_are_to_be_stopped_are_cancelled() -> None:
+    ledger = Ledger(a_list(stops=(8, 4, 1)), [], [], [])
+    ledger.hand_out(0, 8)
+    ledger.take_back(0, 4)
+    ledger.give_back(4, 3)
+    states = [ledger.blocks.state(index).name for index in range(9)]
+    assert states == ["WAITING", "CANCELLED", *["WAITING"] * 2, "CANCELLED", *["WAITING"] * 2, "OUT", "FRESH"]
+    assert [ledger.blocks.generation(index) for index in (0, 3, 5)] == [2, 2, 1]
+    assert (ledger.commands.stops, ledger.commands.retried, ledger.commands.waiting) == ((8,), 3, 5)
+    ledger.end(7, CommandState.SUCCEEDED)
+    assert ledger.commands.stops == (8,)
+
+
+def test_fresh_commands_and_others_do_not_change_together() -> None:
+    ledger = Ledger(a_list(), [], [], [])
+    ledger.hand_out(0, 2)
+    ledger.give_back(1)
+    with pytest.raises(WrongChange, match="command 1 is not the next one: 2"):
+        ledger.hand_out(1, 4)
+
+
 def test_a_list_with_open_commands_is_not_sealed() -> None:
     with pytest.raises(WrongChange, match="open commands"):
         Ledger(a_list(), [], [], []).seal(1.0)
