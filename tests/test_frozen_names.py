@@ -18,12 +18,13 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from provisioner.core.cloud import tags
+from provisioner.core.commands import uploads
 from provisioner.core.logs import archive
 from provisioner.core.protocol import keys, messages, words
 from provisioner.core.recipe.recipe import Spec
 from provisioner.core.run import records
 from provisioner.core.run.states import State, Waiting
-from provisioner.core.views import ami, commands, job, log, overview, receipt, run, token
+from provisioner.core.views import ami, commands, job, log, overview, receipt, run, token, upload
 from provisioner.core.views.codec import hints
 from provisioner.faces import python
 from provisioner.faces.api.app import ROUTERS
@@ -35,7 +36,7 @@ from provisioner.service.tally import Tally
 from provisioner.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-VIEWS = (ami, commands, job, log, overview, receipt, run, token)
+VIEWS = (ami, commands, job, log, overview, receipt, run, token, upload)
 LIST = Path(__file__).with_name("frozen_names.json")
 
 
@@ -85,7 +86,7 @@ def _environment() -> set[str]:
 
 def _keys() -> Iterator[str]:
     samples: dict[str, Any] = {"offset": 7, "sequence": 7, "number": 7, "attempt": 1, "rank": 0, "later": 0}
-    for module in (keys, archive):
+    for module in (keys, archive, uploads):
         for name, function in vars(module).items():
             if name.endswith(("_key", "_prefix")) and not name.startswith("_"):
                 names = list(function.__annotations__)[:-1]

@@ -17,5 +17,9 @@ def no_run(name: str, jobs: Iterable[str] = ()) -> NotFound:
     return NotFound(f"no run {name!r}{did_you_mean(name, jobs) or '; `provision runs` lists the runs'}")
 
 
+def no_upload(id: str) -> NotFound:
+    return NotFound(f"no upload {id!r}: an upload that no run uses is deleted after 24 h; upload the commands again")
+
+
 def no_token(id: str) -> NotFound:
     return NotFound(f"no token {id!r}; `provision token list` lists the tokens")

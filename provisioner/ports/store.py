@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 from provisioner.core.access.callers import Audit, Token
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.commands.records import Block, CommandList, RecordChunk, Worker
+from provisioner.core.commands.uploads import Upload
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.jobs import Job
 from provisioner.core.run.records import Event, KnownMachine, Launch, Live, Node, Record, Run
@@ -91,7 +92,7 @@ class Store(Protocol):
     def save(self, records: Sequence[R], *, epoch: int | None = None, limits: OwnerLimits = UNLIMITED) -> tuple[R, ...]:
         """Write all records or none; return them as stored, with their new versions.
 
-        Raises LimitReached if an owner of the jobs and runs would then exceed `limits`.
+        Raises LimitReached if an owner of the jobs, runs and uploads would then exceed `limits`.
         """
 
     def changes(self) -> int:
@@ -128,7 +129,8 @@ class Store(Protocol):
         """Store and return a new run with the records in `also`, or return the job's run of the same idempotency key.
 
         If such a run was created after `since`, nothing is stored; an older run does not count. Raises LimitReached if
-        the run's owner would exceed `limits`; concurrent starts cannot exceed them either.
+        the run's owner would exceed `limits`; concurrent starts cannot exceed them either. Raises NotFound if the run's
+        upload is not stored, or has another owner.
         """
 
     def nodes(self, *runs: str) -> tuple[Node, ...]:
@@ -157,6 +159,18 @@ class Store(Protocol):
 
     def record_chunks(self, run: str, first: int, last: int) -> tuple[RecordChunk, ...]:
         """Return the chunks that may have a command from `first` to `last`, by attempt, rank and offset."""
+
+    def upload(self, id: str) -> Upload | None:
+        """Return the upload of that id, or None."""
+
+    def unused_uploads(self, before: float, limit: int) -> tuple[Upload, ...]:
+        """Return at most `limit` uploads that were made before this time and that no run uses, the oldest first."""
+
+    def drop_upload(self, id: str) -> bool:
+        """Delete the record of an upload that no run uses; return False if a run uses it, or it is not stored.
+
+        `add_run` and this method exclude each other: no run is stored without its upload.
+        """
 
     def token(self, id: str) -> Token | None:
         """Return the access token of that id, or None; takes microseconds."""

@@ -18,8 +18,10 @@ from provisioner.service.runs import Runs
 if TYPE_CHECKING:
     from provisioner.service.acting import Acting
     from provisioner.service.control_loop.launch_sites import LaunchSites
+    from provisioner.service.control_loop.lists.texts import Texts
     from provisioner.service.control_loop.loop import Loop
     from provisioner.service.lists.reading import Commands
+    from provisioner.service.lists.uploads import Uploads
     from provisioner.service.logs import Logs
     from provisioner.service.schedules import Schedules
     from provisioner.service.ssh_entry.entrance import Entrance
@@ -51,6 +53,12 @@ class Parts:
     @cached_property
     def entrance(self) -> Entrance:
         return self._entrance()
+
+    @cached_property
+    def texts(self) -> Texts:
+        from provisioner.service.control_loop.lists.texts import Texts
+
+        return Texts(self.installation.store, self.installation.bucket)
 
     @cached_property
     def gate(self) -> Gate:
@@ -102,9 +110,17 @@ class OnBehalf:
         from provisioner.service.lists.acting import Acting
         from provisioner.service.lists.reading import Commands
 
+        ours, texts = self._installation, self._parts.texts
+        acting = Acting(ours.store, ours.recorder, ours.clock, texts, self.jobs, self.runs, self.uploads, self.caller)
+        return Commands(ours.store, ours.bucket, ours.pool, ours.clock, texts, self.runs, acting)
+
+    @cached_property
+    def uploads(self) -> Uploads:
+        from provisioner.service.lists.uploads import Uploads
+
         ours = self._installation
-        acting = Acting(ours.store, ours.recorder, ours.clock, self.jobs, self.runs, self.caller)
-        return Commands(ours.store, ours.bucket, ours.pool, ours.clock, self.runs, acting)
+        ports = ours.store, ours.bucket, ours.pool, ours.recorder, ours.clock, ours.ids
+        return Uploads(*ports, ours.policy, self.caller)
 
     @cached_property
     def tokens(self) -> Tokens:

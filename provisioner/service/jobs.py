@@ -15,8 +15,9 @@ from provisioner.core.access.callers import Caller
 from provisioner.core.access.owner_limits import UNLIMITED
 from provisioner.core.cloud.offers import Size
 from provisioner.core.commands.records import CommandList
+from provisioner.core.commands.uploads import Upload
 from provisioner.core.errors import CloudError, Conflict, Forbidden
-from provisioner.core.not_found import no_job
+from provisioner.core.not_found import no_job, no_upload
 from provisioner.core.recipe import recipe as recipes
 from provisioner.core.recipe.defaults import gpu_notes, ungranted, unoffered
 from provisioner.core.recipe.jobs import Job
@@ -216,12 +217,18 @@ class Jobs:
         scale: int | None,
         idempotency_key: str,
         now: float,
+        upload: Upload | None = None,
     ) -> Run:
-        """Return a new run of the job, not stored yet. Raises Invalid if the settings do not grant the recipe."""
-        own = bool(env) or command is not None or scale is not None
-        recipe, dump = self._overridden(job, env, command, scale) if own else self._checked(job)
-        # Without a scale, the digest is that of earlier versions, which knew no scale.
+        """Return a new run of the job, not stored yet; `upload` is its list of commands, in place of the recipe's.
+
+        Raises Invalid if the settings do not grant the recipe.
+        """
+        own = bool(env) or command is not None or scale is not None or upload is not None
+        recipe, dump = self._overridden(job, env, command, scale, upload) if own else self._checked(job)
+        # Without a scale and an upload, the digest is that of earlier versions, which knew neither.
         said: list[object] = [sorted(env.items()), command, *([] if scale is None else [scale])]
+        # The lines and not the id: a client that uploads the same lines again makes the same request.
+        said += [] if upload is None else [{"upload": upload.sha256}]
         inputs = hashlib.sha256(json.dumps(said).encode()).hexdigest()
         return Run(
             id=self._ids.new(),
@@ -232,20 +239,33 @@ class Jobs:
             recipe=dump,
             created_at=now,
             scale=recipe.spec.scale,
-            commands=len(recipe.spec.commands),
+            commands=upload.total if upload else len(recipe.spec.commands),
+            upload=upload.id if upload else "",
             idempotency_key=idempotency_key,
             inputs=inputs,
             next_try_at=now,
         )
 
-    def repeated(self, run: Run, commands: Sequence[str], idempotency_key: str, now: float) -> Run:
+    def uploaded(self, job: Job, id: str) -> Upload:
+        """Return an upload for a run of the job. Raises NotFound if it does not exist, or has another owner."""
+        found = self._store.upload(id)
+        if found is None or found.owner != job.owner:
+            raise no_upload(id)
+        return found
+
+    def repeated(
+        self, run: Run, commands: Sequence[str], idempotency_key: str, now: float, upload: Upload | None = None
+    ) -> Run:
         """Return a new run, not stored yet, with these of an ended run's commands and the rest of its recipe.
 
-        Raises Invalid if the settings do not grant the recipe any more.
+        If `upload` has these commands, `commands` is empty. Raises Invalid if the settings do not grant the recipe any
+        more.
         """
         recipe, _ = _loaded(run.recipe)
-        recipe = recipes.with_fields(recipe, {"command": list(commands)}, "rerun")
+        if not upload:
+            recipe = recipes.with_fields(recipe, {"command": list(commands)}, "rerun")
         recipes.grant(recipe, "start", lambda spec: self.ungranted(spec, run.owner))
+        said = ["rerun", run.id, {"upload": upload.sha256} if upload else list(commands)]
         return Run(
             id=self._ids.new(),
             job_id=run.job_id,
@@ -255,9 +275,10 @@ class Jobs:
             recipe=recipe.dump(),
             created_at=now,
             scale=run.scale,
-            commands=len(commands),
+            commands=upload.total if upload else len(commands),
+            upload=upload.id if upload else "",
             idempotency_key=idempotency_key,
-            inputs=hashlib.sha256(json.dumps(["rerun", run.id, list(commands)]).encode()).hexdigest(),
+            inputs=hashlib.sha256(json.dumps(said).encode()).hexdigest(),
             next_try_at=now,
         )
 
@@ -268,9 +289,12 @@ class Jobs:
         return recipe, dump
 
     def _overridden(
-        self, job: Job, env: Mapping[str, str], command: str | None, scale: int | None
+        self, job: Job, env: Mapping[str, str], command: str | None, scale: int | None, upload: Upload | None
     ) -> tuple[recipes.Recipe, str]:
         stored, _ = _loaded(job.recipe)
+        if upload and stored.spec.line:
+            # The recipe of a run with a list must be that of a list: of one with the job's own command.
+            command = json.dumps([stored.spec.line])
         recipe = recipes.with_overrides(stored, env, command, lambda spec: self.ungranted(spec, job.owner), scale=scale)
         return recipe, recipe.dump()
 
@@ -278,9 +302,10 @@ class Jobs:
         return self._sites().sizes()
 
 
-def commands_of(run: Run) -> list[Record]:
+def commands_of(run: Run, upload: Upload | None = None) -> list[Record]:
     """Return the list of the run's commands, to be stored with the run; nothing for a single command."""
-    return [CommandList(run.id, run.commands)] if run.commands else []
+    most = upload.batch_most if upload else None
+    return [CommandList(run.id, run.commands, batch_most=most)] if run.commands else []
 
 
 def _applied(job: Job, recipe: recipes.Recipe, now: float) -> Job:

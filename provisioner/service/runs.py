@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from provisioner.core.access.callers import Caller
 from provisioner.core.access.owner_limits import UNLIMITED
+from provisioner.core.commands.uploads import Upload
 from provisioner.core.errors import Conflict, Invalid
 from provisioner.core.not_found import no_job, no_run
 from provisioner.core.protocol.messages import Stop
@@ -55,20 +56,25 @@ class Runs:
         command: str | None = None,
         idempotency_key: str = "",
         scale: int | None = None,
+        upload: str = "",
     ) -> View:
-        now = self._clock.now()
-        fresh = self._jobs.fresh_run(self._jobs.record(job), env, command, scale, idempotency_key, now)
-        return self.view(self.add(fresh, "start"))
+        now, found = self._clock.now(), self._jobs.record(job)
+        if upload and command is not None:
+            raise Invalid("start: found a command and an upload; a run has one of them: leave the other out")
+        uploaded = self._jobs.uploaded(found, upload) if upload else None
+        fresh = self._jobs.fresh_run(found, env, command, scale, idempotency_key, now, uploaded)
+        return self.view(self.add(fresh, "start", uploaded))
 
-    def add(self, fresh: Run, what: str) -> Run:
+    def add(self, fresh: Run, what: str, upload: Upload | None = None) -> Run:
         """Store and return a new run, with its list of commands and an audit record of the action `what`.
 
-        If its key was used within KEY_TTL, return that run. Raises Conflict if the inputs differ, and LimitReached.
+        `upload` has the list's commands, if the recipe does not. If the run's key was used within KEY_TTL, return that
+        run. Raises Conflict if the inputs differ, LimitReached, and NotFound for a deleted upload.
         """
         audit = self._recorder.audit(self._caller, what, fresh.owner, fresh.id)
         queued = story.triggered(fresh, self._clock.now())
         limits = UNLIMITED if self._caller.admin else self._policy.limits
-        also = [*commands_of(fresh), queued, audit]
+        also = [*commands_of(fresh, upload), queued, audit]
         run = self._recorder.add_run(fresh, fresh.created_at - KEY_TTL, also, limits)
         if run.inputs != fresh.inputs:
             raise Conflict(f"the key {fresh.idempotency_key!r} was used for run {run.id[:12]} with other inputs")

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from provisioner.adapters.sql.store import SqlStore
+from provisioner.core.access.owner_limits import OwnerLimits
 from provisioner.core.commands.records import Block, CommandList, RecordChunk
-from provisioner.core.errors import Conflict
-from provisioner.core.run.records import Record
+from provisioner.core.commands.uploads import Upload
+from provisioner.core.errors import Conflict, LimitReached, NotFound
+from provisioner.core.protocol.codec import encode
+from provisioner.core.run.records import Record, Run
 from provisioner.ports.store import Store
 from provisioner.rehearsal.fakes.clock import CountingIds
 from tests.service.memory_store import MemoryStore
@@ -32,6 +35,14 @@ def block(number: int, waiting: int = 0, of: str = "r1") -> Block:
 
 def chunk(offset: int, first: int, last: int, *, of: str = "r1", attempt: int = 1) -> RecordChunk:
     return RecordChunk(f"{of}.{attempt}.0.{offset:015d}", of, attempt, 0, offset, 9, first, last, "\xff 1")
+
+
+def upload(id: str = "u1", *, owner: str = "ann", at: float = 1.0, size: int = 900) -> Upload:
+    return Upload(id, owner, at, 12, size, (0, 5, 7), "5e")
+
+
+def with_upload(id: str = "r1", upload: str = "u1", owner: str = "ann") -> Run:
+    return replace(run(id, owner=owner), commands=12, upload=upload)
 
 
 def test_what_is_saved_is_read_back(store: Store) -> None:
@@ -122,3 +133,54 @@ def test_chunks_are_found_by_the_commands_in_them(store: Store) -> None:
     assert found(5, 5) == [900]
     assert found(9, 99) == found(-1, -1) == []
     assert found(0, 0) == [70]
+
+
+def test_an_upload_is_read_back_and_used_by_several_runs(store: Store) -> None:
+    (saved,) = store.save([upload()])
+    assert saved == replace(upload(), version=1)
+    assert (store.upload("u1"), store.upload("u2")) == (saved, None)
+    for id in ("r1", "r2"):
+        assert store.add_run(with_upload(id), 0.0).upload == "u1"
+    assert [each.upload for each in store.live().runs] == ["u1", "u1"]
+
+
+@pytest.mark.parametrize("made", [with_upload(upload="u2"), with_upload(owner="bob")])
+def test_a_run_is_not_stored_without_an_upload_of_its_owner(store: Store, made: Run) -> None:
+    store.save([upload()])
+    with pytest.raises(NotFound, match=f"no upload '{made.upload}'"):
+        store.add_run(made, 0.0, [a_list()])
+    assert (store.run("r1"), store.command_list("r1")) == (None, None)
+
+
+def test_only_unused_uploads_are_listed_and_dropped(store: Store) -> None:
+    """A run that has ended uses its upload as well: its commands can be read."""
+    store.save([upload(f"u{number}", at=float(number)) for number in (3, 1, 2, 4)])
+    made = store.add_run(with_upload(upload="u2"), 0.0)
+    store.save([replace(made, done_at=9.0)])
+    assert [each.id for each in store.unused_uploads(4.0, 9)] == ["u1", "u3"]
+    assert [each.id for each in store.unused_uploads(4.0, 1)] == ["u1"]
+    assert [store.drop_upload(id) for id in ("u1", "u1", "u2", "u9")] == [True, False, False, False]
+    assert [store.upload(id) is None for id in ("u1", "u2", "u3")] == [True, False, False]
+    with pytest.raises(NotFound):
+        store.add_run(with_upload("r2"), 0.0)
+
+
+def test_an_upload_counts_while_it_is_unused_or_a_run_with_it_is_unfinished(store: Store) -> None:
+    """It counts once, for its owner, however many runs use it."""
+    limits = OwnerLimits(stored_bytes=2_000)
+    store.save([upload("u1"), upload("bob's", owner="bob")], limits=limits)
+    with pytest.raises(LimitReached) as refused:
+        store.save([upload("u2", size=1_101)], limits=limits)
+    assert (refused.value.limit, store.upload("u2")) == ("limits.stored_mib", None)
+    assert store.add_run(with_upload("r1"), 0.0, limits=limits)
+    more = OwnerLimits(stored_bytes=4_000)
+    assert store.add_run(with_upload("r2"), 0.0, limits=more)
+    with pytest.raises(LimitReached):
+        store.save([upload("u2", size=2_900)], limits=more)
+    store.save([replace(each, done_at=9.0) for each in store.live().runs])
+    store.save([upload("u2", size=3_900)], limits=more)
+    # A finished run's upload counts again for a new run.
+    with pytest.raises(LimitReached):
+        store.add_run(with_upload("r3"), 0.0, limits=OwnerLimits(stored_bytes=4_400 + len(encode(with_upload("r3")))))
+    assert store.drop_upload("u2")
+    assert store.add_run(with_upload("r3"), 0.0, limits=limits)

@@ -19,8 +19,8 @@ from tests.service.world import TESTER, World, parts
 class Counted(MemoryBucket):
     """A bucket that counts its calls; each copy calls `took` with 10 ms, which may advance the world's clock."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        super().__init__(now)
+    def __init__(self, now: Callable[[], float], objects: dict[str, tuple[bytes, float]] | None = None) -> None:
+        super().__init__(now, objects={} if objects is None else objects)
         self.read = self.gets = self.listed = self.copies = 0
         self.took: Callable[[float], None] = lambda _: None
 

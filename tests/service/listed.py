@@ -112,13 +112,18 @@ class Aim:
 class Listed:
     """A world with one run of a list, and a control plane that makes passes when the test says so."""
 
-    def __init__(self, commands: int = 10, slots: int = 2, fates: Fates = calm, **spec: Any) -> None:
+    def __init__(
+        self, commands: int = 10, slots: int = 2, fates: Fates = calm, *, uploaded: bool = False, **spec: Any
+    ) -> None:
         endless = CommandScript(seconds=1e6)
         self.world = World(scripts=lambda _: Script(commands=endless), fates=fates)
         self.world.rules.lists.judges = False
-        self.bucket = self.world.bucket = Counted(self.world.clock.now)
+        self.bucket = self.world.bucket = Counted(self.world.clock.now, objects=self.world.bucket.objects)
         self.texts = [f"echo {index}" for index in range(commands)]
-        self._run = self.world.start(command=self.texts, nprocs=slots, **spec)
+        if uploaded:
+            self._run = self.world.start(uploaded=self.texts, command=["the job's own"], nprocs=slots, **spec)
+        else:
+            self._run = self.world.start(command=self.texts, nprocs=slots, **spec)
         self.restart()
 
     def restart(self) -> None:

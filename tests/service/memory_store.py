@@ -8,7 +8,9 @@ from typing import TypeVar, cast
 from provisioner.core.access.callers import Audit, Token
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits, Usage
 from provisioner.core.commands.records import Batch, Block, CommandList, RecordChunk, Worker
+from provisioner.core.commands.uploads import Upload
 from provisioner.core.errors import Conflict, LeaseLost, LimitReached
+from provisioner.core.not_found import no_upload
 from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.jobs import Job
@@ -63,7 +65,7 @@ class MemoryStore:
             raise LeaseLost("another process has taken over the control plane")
 
     def save(self, records: Sequence[R], *, epoch: int | None = None, limits: OwnerLimits = UNLIMITED) -> tuple[R, ...]:
-        owners = {each.owner for each in records if isinstance(each, Job | Run)}
+        owners = {each.owner for each in records if isinstance(each, Job | Run | Upload)}
         before = {owner: self._usage(owner) for owner in owners}
         kept = {kind: dict(table) for kind, table in self._records.items()}
         stored = self._save(records, epoch)
@@ -78,7 +80,15 @@ class MemoryStore:
     def _usage(self, owner: str) -> Usage:
         runs = self._where(Run, lambda run: run.owner == owner and run.done_at is None)
         jobs = self._where(Job, lambda job: job.owner == owner and job.deleted_at is None)
-        return Usage(len(runs), sum(len(encode(each)) for each in (*runs, *jobs)))
+        using = {run.upload for run in runs}
+        uploads = self._where(
+            Upload, lambda each: each.owner == owner and (each.id in using or not self._uses(each.id))
+        )
+        size = sum(len(encode(each)) for each in (*runs, *jobs)) + sum(each.size for each in uploads)
+        return Usage(len(runs), size)
+
+    def _uses(self, upload: str) -> bool:
+        return bool(self._where(Run, lambda run: run.upload == upload))
 
     def _save(self, records: Sequence[R], epoch: int | None) -> tuple[R, ...]:
         if epoch is not None:
@@ -173,7 +183,12 @@ class MemoryStore:
             return (known.job_id, known.idempotency_key) == (run.job_id, run.idempotency_key)
 
         found = self._where(Run, lambda known: same(known) and known.created_at > since)
-        return found[0] if run.idempotency_key and found else cast(Run, self.save([run, *also], limits=limits)[0])
+        if run.idempotency_key and found:
+            return found[0]
+        upload = self.upload(run.upload)
+        if run.upload and (upload is None or upload.owner != run.owner):
+            raise no_upload(run.upload)
+        return cast(Run, self.save([run, *also], limits=limits)[0])
 
     def nodes(self, *runs: str) -> tuple[Node, ...]:
         found = self._where(Node, lambda node: node.run in runs)
@@ -206,6 +221,20 @@ class MemoryStore:
     def record_chunks(self, run: str, first: int, last: int) -> tuple[RecordChunk, ...]:
         found = self._where(RecordChunk, lambda each: each.run == run and each.first <= last and each.last >= first)
         return tuple(sorted(found, key=lambda each: (each.attempt, each.rank, each.offset)))
+
+    def upload(self, id: str) -> Upload | None:
+        return self._of(Upload).get(id)
+
+    def unused_uploads(self, before: float, limit: int) -> tuple[Upload, ...]:
+        found = self._where(Upload, lambda each: each.created_at < before and not self._uses(each.id))
+        return tuple(sorted(found, key=lambda each: each.created_at)[:limit])
+
+    def drop_upload(self, id: str) -> bool:
+        if id not in self._of(Upload) or self._uses(id):
+            return False
+        del self._of(Upload)[id]
+        self._writes += 1
+        return True
 
     def token(self, id: str) -> Token | None:
         return self._of(Token).get(id)

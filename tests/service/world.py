@@ -106,6 +106,8 @@ class World:
         self.store: Store = store or MemoryStore(self.ids)
         self.executions = Executions()
         self.lists = ListTruth(self._is_over, self._commands_of)
+        #: By run, the commands that were uploaded for it.
+        self._uploaded: dict[str, Sequence[str]] = {}
         self.agents: dict[str, Agent] = {}
         self.calls: list[Call] = []
         #: The journal of all processes of the control plane.
@@ -173,12 +175,16 @@ class World:
         """Plan an action this many seconds after the world's start."""
         heapq.heappush(self._plans, (self.began + after, next(self._numbers), deed))
 
-    def start(self, name: str = "job", **spec: Any) -> Run:
-        """Apply a job with this recipe, start it and return the run."""
+    def start(self, name: str = "job", uploaded: Sequence[str] = (), **spec: Any) -> Run:
+        """Apply a job with this recipe, start it and return the run; `uploaded` are commands in place of its own."""
         limits = LIMITS | spec.pop("limits", {})
         whole = {"name": name, "image": "i", "instance_type": "g5.xlarge", "command": "true", "limits": limits, **spec}
         self.jobs.apply(json.dumps({"type": "job", "spec": whole}), "the test's recipe")
-        run = self.runs.record(self.runs.start(f"{spec.get('owner', 'tester')}/{name}", {}).id)
+        owner, upload = spec.get("owner", "tester"), ""
+        if uploaded:
+            upload = self.users.uploads.add([f"{line}\n".encode() for line in uploaded], owner).id
+        run = self.runs.record(self.runs.start(f"{owner}/{name}", {}, upload=upload).id)
+        self._uploaded[run.id] = uploaded
         if commands := self.store.command_list(run.id):
             # With small blocks, a short list has several.
             self.store.save([replace(commands, block_size=BLOCK_SIZE)])
@@ -381,7 +387,7 @@ class World:
 
     def _commands_of(self, run: str) -> Sequence[str]:
         found = self.store.run(run)
-        return loaded(found.recipe).spec.commands if found else ()
+        return self._uploaded.get(run) or (loaded(found.recipe).spec.commands if found else ())
 
     def story(self) -> str:
         """Return what happened, to investigate a failing seed."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -23,9 +23,13 @@ from provisioner.ports.clock import Clock
 T = TypeVar("T")
 Query = Sequence[tuple[str, str | int]]
 
-JSON, EVENTS, BYTES = "application/json", "text/event-stream", "application/octet-stream"
+JSON, EVENTS, BYTES, TEXT = "application/json", "text/event-stream", "application/octet-stream", "text/plain"
 #: Seconds to connect, and between two bytes of an answer: a page of a log may wait for a slow bucket.
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0
+#: Seconds until the server takes a piece of an upload: it may wait for other uploads, or for a slow bucket.
+SENDING = 300.0
+#: Least number of bytes of a piece that is sent.
+PIECE = 1 << 16
 #: Seconds between two bytes of a followed log; the client requests a heartbeat each second.
 SILENCE = 15.0
 #: Seconds for which a request to an unavailable server is retried: BRIEFLY by default, because the server may be
@@ -98,15 +102,50 @@ class Calls:
         """Return the view in the answer. `again`: the request is idempotent, so it is retried after a lost answer."""
         headers = {"Content-Type": sends} if body is not None else {}
 
-        def once() -> T:
-            with self._answered(method, path, query, JSON, headers, body) as response:
-                data = response.read(LARGEST)
-            try:
-                return from_json(kind, json.loads(data))
-            except (Invalid, ValueError, RecursionError) as error:
-                raise self._stranger("not the expected JSON") from error
+        return self._persist(lambda: self._view(kind, method, path, query, headers, body), again=again)
 
-        return self._persist(once, again=again)
+    def _view(
+        self,
+        kind: type[T],
+        method: str,
+        path: str,
+        query: Query,
+        headers: Mapping[str, str],
+        body: bytes | Iterator[bytes] | None,
+        sending: float = CONNECT_TIMEOUT,
+    ) -> T:
+        with self._answered(method, path, query, JSON, headers, body, sending=sending) as response:
+            data = response.read(LARGEST)
+        try:
+            return from_json(kind, json.loads(data))
+        except (Invalid, ValueError, RecursionError) as error:
+            raise self._stranger("not the expected JSON") from error
+
+    def upload(self, kind: type[T], path: str, query: Query, pieces: Iterable[bytes]) -> T:
+        """Return the view in the answer to a POST of a text, which is sent in pieces as they come.
+
+        After the first piece the request is not repeated, because the pieces are there only once.
+        """
+        begun, left = False, iter(pieces)
+
+        def sent() -> Iterator[bytes]:
+            nonlocal begun
+            waiting = bytearray()
+            for piece in left:
+                begun = True
+                waiting += piece
+                if len(waiting) >= PIECE:
+                    yield bytes(waiting)
+                    waiting.clear()
+            yield bytes(waiting)
+
+        def once() -> T:
+            try:
+                return self._view(kind, "POST", path, query, {"Content-Type": TEXT}, sent(), sending=SENDING)
+            except Away as error:
+                raise error.error if begun else error from error
+
+        return self._persist(once, again=True)
 
     @contextlib.contextmanager
     def stream(self, path: str, query: Query, place: str) -> Iterator[Iterator[bytes]]:
@@ -194,8 +233,9 @@ class Calls:
         query: Query,
         accept: str,
         headers: Mapping[str, str],
-        body: bytes | None,
+        body: bytes | Iterator[bytes] | None,
         silence: float = READ_TIMEOUT,
+        sending: float = CONNECT_TIMEOUT,
     ) -> Iterator[Any]:
         """Context in which a successful answer is read; failures are raised as ProvisionError or Away."""
         import urllib3
@@ -207,7 +247,8 @@ class Calls:
             "User-Agent": "provision",
             **headers,
         }
-        timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=silence)
+        # urllib3 has one timeout for connecting and for sending.
+        timeout = urllib3.Timeout(connect=sending, read=silence)
         try:
             # No redirect is followed, because the token must not be sent to another server.
             response = self._connections().urlopen(

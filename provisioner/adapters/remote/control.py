@@ -15,6 +15,7 @@ from provisioner.adapters.remote.logs import RemoteLogs
 from provisioner.adapters.remote.operator import RemoteOperator
 from provisioner.adapters.remote.runs import RemoteRuns
 from provisioner.adapters.remote.tokens import RemoteTokens
+from provisioner.adapters.remote.uploads import RemoteUploads
 from provisioner.ports.clock import Clock
 from provisioner.ports.ids import Ids
 
@@ -31,6 +32,7 @@ class Remote:
         self.runs = RemoteRuns(self._calls, ids)
         self.logs = RemoteLogs(self._calls, clock, self.runs)
         self.commands = RemoteCommands(self._calls, ids)
+        self.uploads = RemoteUploads(self._calls)
         self.operator = RemoteOperator(self._calls, clock)
 
     def wake(self) -> None:

@@ -36,6 +36,7 @@ class RemoteRuns:
         command: str | None = None,
         idempotency_key: str = "",
         scale: int | None = None,
+        upload: str = "",
     ) -> Run:
         path, query = job_path(job)
         body: dict[str, object] = {
@@ -43,9 +44,11 @@ class RemoteRuns:
             "command": command,
             "idempotency_key": idempotency_key or self._ids.new(),
         }
+        # Older servers reject unknown fields.
         if scale is not None:
-            # Older servers reject unknown fields.
             body["scale"] = scale
+        if upload:
+            body["upload"] = upload
         return self._calls.ask(Started, "POST", f"{path}/start", query, json.dumps(body).encode()).run
 
     def find(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:

@@ -24,6 +24,7 @@ from provisioner.adapters.sql.process_lock import ProcessLock
 from provisioner.adapters.sql.rows import R, all_of, decoded, of_owners, older
 from provisioner.core.access.callers import Audit, Token
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
+from provisioner.core.commands.uploads import Upload
 from provisioner.core.errors import Invalid, LimitReached, Transient, WrongStore
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.jobs import Job
@@ -192,7 +193,9 @@ class SqlStore(ListQueries):
     # Records
 
     def save(self, records: Sequence[R], *, epoch: int | None = None, limits: OwnerLimits = UNLIMITED) -> tuple[R, ...]:
-        owners = {each.owner for each in records if isinstance(each, Job | Run)} if limits != UNLIMITED else set()
+        owners = (
+            {each.owner for each in records if isinstance(each, Job | Run | Upload)} if limits != UNLIMITED else set()
+        )
         with self.transaction(stored := list[R]()) as connection:
             if epoch is not None:
                 writes.prove(connection, epoch)
@@ -280,6 +283,7 @@ class SqlStore(ListQueries):
                     found.append(error)
                     continue
                 if known is None:
+                    writes.use_upload(connection, run)
                     known = writes.put(connection, run)
                     stored += [known, *(writes.put(connection, item) for item in also)]
                 found.append(known)

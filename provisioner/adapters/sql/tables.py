@@ -7,11 +7,12 @@ from sqlmodel import Field, Index, SQLModel, text
 
 from provisioner.core.access import callers
 from provisioner.core.commands import records as lists
+from provisioner.core.commands import uploads
 from provisioner.core.recipe import jobs
 from provisioner.core.run import records
 
 #: The id of the newest migration. Alembic is imported only if the store lacks this migration.
-HEAD = "0005"
+HEAD = "0006"
 
 
 class Document(SQLModel):
@@ -50,7 +51,10 @@ class RunRow(Document, table=True):
     outcome: str
     #: Bytes of the body.
     size: int
+    upload: str = Field(default="", sa_column_kwargs={"server_default": ""})
     __table_args__ = (
+        # The uploads of an owner's unfinished runs are found in this index.
+        Index("run_upload", "owner", "upload", sqlite_where=text("done = 0 AND upload <> ''")),
         # An owner's unfinished runs are counted and summed from this index, however many runs have ended.
         Index("run_size", "owner", "size", sqlite_where=text("done = 0")),
         # This index has the columns of all filters, so only the records of the wanted page are read.
@@ -150,6 +154,18 @@ class RecordChunkRow(Document, table=True):
     __table_args__ = (Index("record_chunk_commands", "run", "first", "last"),)
 
 
+class UploadRow(Document, table=True):
+    __tablename__: ClassVar[str] = "upload"
+    owner: str
+    created_at: float
+    #: Bytes of the parts in the bucket.
+    size: int
+    #: Whether a run was started with it.
+    used: bool
+    # The unused uploads of an owner are summed from this index, and the old ones are found in it.
+    __table_args__ = (Index("upload_unused", "owner", "created_at", "size", sqlite_where=text("used = 0")),)
+
+
 class LeaseRow(SQLModel, table=True):
     """The lease: at most one row, with id 1."""
 
@@ -198,6 +214,7 @@ def row(item: records.Record, body: str) -> tuple[type[Document], dict[str, Any]
                 "state": item.state,
                 "outcome": item.verdict.outcome if item.verdict and item.ended_at is not None else "",
                 "size": size,
+                "upload": item.upload,
             }
         case records.Node():
             return NodeRow, shared | {"run": item.run, "attempt": item.attempt, "rank": item.rank}
@@ -225,3 +242,10 @@ def row(item: records.Record, body: str) -> tuple[type[Document], dict[str, Any]
             return BlockRow, shared | {"run": item.run, "number": item.number, "waiting": item.waiting}
         case lists.RecordChunk():
             return RecordChunkRow, shared | {"run": item.run, "first": item.first, "last": item.last}
+        case uploads.Upload():
+            return UploadRow, shared | {
+                "owner": item.owner,
+                "created_at": item.created_at,
+                "size": item.size,
+                "used": False,
+            }

@@ -12,6 +12,7 @@ from provisioner.adapters.sql import tables
 from provisioner.adapters.sql.rows import R, all_of
 from provisioner.core.access.owner_limits import OwnerLimits, Usage
 from provisioner.core.errors import Conflict, LeaseLost
+from provisioner.core.not_found import no_upload
 from provisioner.core.protocol.codec import encode
 from provisioner.core.run.records import Run
 from provisioner.ports.store import Lease
@@ -66,19 +67,39 @@ def _statements(kind: type[tables.Document]) -> tuple[str, str]:
     return str(insert.compile(dialect=dialect)), str(update.compile(dialect=dialect))
 
 
+#: The uploads of an owner's unfinished runs; the condition is that of the index `run_upload`.
+_UPLOADS = "SELECT upload FROM run WHERE owner = ? AND done = 0 AND upload <> ''"
+
+
 def usage(connection: Connection, owner: str) -> Usage:
-    """Return the owner's usage, summed from two indices that have only unfinished runs and existing jobs."""
+    """Return the owner's usage, summed from indices of unfinished runs, existing jobs and uploads that count."""
     count, size = connection.exec_driver_sql(
         "SELECT count(*), total(size) FROM run WHERE owner = ? AND done = 0", (owner,)
     ).one()
     (jobs,) = connection.exec_driver_sql("SELECT total(size) FROM job WHERE owner = ? AND deleted = 0", (owner,)).one()
-    return Usage(count, int(size + jobs))
+    (unused,) = connection.exec_driver_sql(
+        "SELECT total(size) FROM upload WHERE owner = ? AND used = 0", (owner,)
+    ).one()
+    (used,) = connection.exec_driver_sql(f"SELECT total(size) FROM upload WHERE id IN ({_UPLOADS})", (owner,)).one()
+    return Usage(count, int(size + jobs + unused + used))
 
 
 def check_start(connection: Connection, run: Run, limits: OwnerLimits) -> None:
     """Raise LimitReached if the run would exceed its owner's limits."""
     before = usage(connection, run.owner)
-    limits.check(run.owner, before, Usage(before.unfinished_runs + 1, before.stored_bytes + len(encode(run))))
+    after = before.stored_bytes + len(encode(run))
+    if run.upload:
+        # An upload that was used, and that no unfinished run uses, does not count yet.
+        query = f"SELECT total(size) FROM upload WHERE id = ? AND used = 1 AND id NOT IN ({_UPLOADS})"
+        after += int(connection.exec_driver_sql(query, (run.upload, run.owner)).scalar_one())
+    limits.check(run.owner, before, Usage(before.unfinished_runs + 1, after))
+
+
+def use_upload(connection: Connection, run: Run) -> None:
+    """Note that a run uses its upload, which is then never deleted. Raises NotFound if it was deleted."""
+    query = "UPDATE upload SET used = 1 WHERE id = ? AND owner = ?"
+    if run.upload and connection.exec_driver_sql(query, (run.upload, run.owner)).rowcount != 1:
+        raise no_upload(run.upload)
 
 
 def same_key(connection: Connection, run: Run, since: float) -> Run | None:

@@ -59,11 +59,11 @@ class Audit:
     at: float
     who: str
     source: str
-    #: `apply`, `delete`, `schedule`, `unschedule`, `start`, `stop`, `stop command`, `rerun`, `takeover`,
+    #: `apply`, `delete`, `schedule`, `unschedule`, `start`, `stop`, `stop command`, `rerun`, `upload`, `takeover`,
     #: `create token`, `revoke token`, `bake AMI`, `use AMI`, `delete AMI`.
     what: str
     #: The owner of the changed job, run or token (its first owner); empty for a change of the installation.
     owner: str
-    #: The job's name, or the id of the run, token or AMI; for a command the run's id and the index.
+    #: The job's name, or the id of the run, upload, token or AMI; for a command the run's id and the index.
     target: str
     version: int = 0

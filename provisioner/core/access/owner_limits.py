@@ -1,4 +1,4 @@
-"""Limits on the runs and bytes that one owner may have in the store, so that no owner overloads the control host."""
+"""Limits on the runs and stored bytes that one owner may have, so that no owner overloads the control host."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,10 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Usage:
-    """The number of an owner's unfinished runs, and the stored bytes of these runs and the owner's jobs."""
+    """The number of an owner's unfinished runs, and the owner's stored bytes."""
 
     unfinished_runs: int
+    #: Of these runs and their uploads, of uploads that no run uses, and of jobs.
     stored_bytes: int
 
 
@@ -34,8 +35,8 @@ class OwnerLimits:
         most = self.stored_bytes
         if most is not None and after.stored_bytes > max(most, before.stored_bytes):
             raise LimitReached(
-                f"{owner}'s jobs and unfinished runs would take {after.stored_bytes / MIB:.1f} MiB; "
-                f"limits.stored_mib is {most / MIB:g}: use shorter variables, or wait until some runs end",
+                f"{owner}'s jobs, unfinished runs and uploads would take {after.stored_bytes / MIB:.1f} MiB; "
+                f"limits.stored_mib is {most / MIB:g}: store less, wait until some runs end, or ask an admin",
                 "limits.stored_mib",
             )
 

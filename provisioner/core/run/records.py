@@ -10,6 +10,7 @@ from provisioner.core.cloud.launches import LaunchRequest
 from provisioner.core.cloud.machines import Ending, MachineState
 from provisioner.core.cloud.offers import Offer, Price
 from provisioner.core.commands.records import Batch, Block, CommandList, RecordChunk, Worker
+from provisioner.core.commands.uploads import Upload
 from provisioner.core.protocol.messages import Report, Result, Stop
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.jobs import Job
@@ -67,8 +68,9 @@ class Joining:
     tried: tuple[Tried, ...] = ()
 
 
-#: A job's id, the number of its recipe's revision, and the number of machines, which a start may change.
-Variant = tuple[str, int, int]
+#: A job's id and the number of its recipe's revision; and the number of machines and whether there is a list of
+#: commands, which a start may change.
+Variant = tuple[str, int, int, bool]
 
 
 # An object with more than 30 attributes and no slots has a hash table of its own: CPython shares no more keys.
@@ -107,8 +109,11 @@ class Run:
     followed_until: float = 0.0
     #: Number of machines, and of ranks of each attempt.
     scale: int = 1
-    #: Number of commands of its list; 0 if it has a single command. The recipe of its `variant` may differ in this.
+    #: Number of commands of its list; 0 if it has a single command. Runs of one `variant` may differ in it.
     commands: int = 0
+    #: The id of the upload that has its list; empty if the recipe has it. With an upload, the recipe has the job's own
+    #: command, which is not executed: a single one as a list of one, because the recipe must be that of a list.
+    upload: str = ""
     #: None for runs with a single command, and before the first launch of a further machine.
     joining: Joining | None = None
     #: The attempt whose ranks are ordered to execute the command, because all of them were ready; 0 before the first.
@@ -134,7 +139,7 @@ class Run:
 
     @property
     def variant(self) -> Variant:
-        return self.job_id, self.job_revision, self.scale
+        return self.job_id, self.job_revision, self.scale, self.commands > 0
 
     @property
     def together(self) -> int:
@@ -351,4 +356,5 @@ Record = (
     | Batch
     | Block
     | RecordChunk
+    | Upload
 )

@@ -30,7 +30,7 @@ def recipe_of(run: Run) -> Recipe | None:
 
 
 def recipes_of(runs: Iterable[Run]) -> Mapping[Variant, Recipe | None]:
-    """Return one recipe for each variant of a job: its runs differ only in variables and command.
+    """Return one recipe for each variant of a job: its runs differ only in variables and commands.
 
     This saves time: a pass may read ten thousand runs every second, and most belong to few jobs.
     """
@@ -90,12 +90,12 @@ def work_order(
         gather_limit=limits.gather or 0.0,
         launcher_variables=spec.gang.env,
         waiting_limit=LONGEST if spec.keeps_survivors else 0.0,
-        commands=_list_work(spec) if spec.commands else None,
+        commands=_list_work(run, spec) if spec.commands else None,
     )
 
 
-def _list_work(spec: Spec) -> ListWork:
-    return ListWork(spec.nprocs, len(spec.commands), spec.list.limit, machines=spec.scale)
+def _list_work(run: Run, spec: Spec) -> ListWork:
+    return ListWork(spec.nprocs, run.commands, spec.list.limit, machines=spec.scale)
 
 
 def _environment(spec: Spec) -> Mapping[str, str]:

@@ -10,6 +10,7 @@ from provisioner.ports.control.operator import Operator
 from provisioner.ports.control.runs import Runs
 from provisioner.ports.control.schedules import Schedules
 from provisioner.ports.control.tokens import Tokens
+from provisioner.ports.control.uploads import Uploads
 
 
 class Control(Protocol):
@@ -26,6 +27,9 @@ class Control(Protocol):
 
     @property
     def commands(self) -> Commands: ...
+
+    @property
+    def uploads(self) -> Uploads: ...
 
     @property
     def schedules(self) -> Schedules: ...

@@ -24,9 +24,12 @@ class Runs(Protocol):
         command: str | None = None,
         idempotency_key: str = "",
         scale: int | None = None,
+        upload: str = "",
     ) -> Run:
         """Trigger a run of the job. `env`, `command` and `scale` (the number of machines) replace parts of its recipe.
 
+        `upload` is the id of an upload of the job's owner (`Uploads.add`): the run executes its commands instead of the
+        recipe's. Raises NotFound for an unknown id, and Invalid together with `command`.
         A second call with the same key within 24 h returns the same run, or raises Conflict if its inputs differ.
         """
 

@@ -1,6 +1,6 @@
 """Act on the commands of lists: stop one of them, and start a run of those that failed."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from provisioner.core.access.callers import Caller
 from provisioner.core.commands.blocks import Blocks, CommandState
@@ -12,8 +12,9 @@ from provisioner.core.run.lists.ledger import Ledger
 from provisioner.core.run.records import Run
 from provisioner.ports.clock import Clock
 from provisioner.ports.store import Store
-from provisioner.service.control_loop.lists.texts import commands_of
+from provisioner.service.control_loop.lists.texts import Texts
 from provisioner.service.jobs import TRIES, Jobs
+from provisioner.service.lists.uploads import Uploads
 from provisioner.service.recorder import Recorder
 from provisioner.service.runs import Runs
 
@@ -27,12 +28,24 @@ UNFINISHED = frozenset({CommandState.CANCELLED, CommandState.NOT_RUN})
 class Acting:
     """Changes of lists within the rights of one caller; the caller has found the run."""
 
-    def __init__(self, store: Store, recorder: Recorder, clock: Clock, jobs: Jobs, runs: Runs, caller: Caller) -> None:
+    def __init__(
+        self,
+        store: Store,
+        recorder: Recorder,
+        clock: Clock,
+        texts: Texts,
+        jobs: Jobs,
+        runs: Runs,
+        uploads: Uploads,
+        caller: Caller,
+    ) -> None:
         self._store = store
         self._recorder = recorder
         self._clock = clock
+        self._texts = texts
         self._jobs = jobs
         self._runs = runs
+        self._uploads = uploads
         self._caller = caller
 
     def stop(self, run: Run, index: int) -> None:
@@ -65,24 +78,24 @@ class Acting:
             others = commands.cancelled + commands.not_run
             advice = f"; {others:,} were cancelled or did not run: --unfinished runs them, too" if others else ""
             raise Invalid(f"no command of run {short} failed or was lost{advice}")
-        if count > MOST_COMMANDS:
-            raise Invalid(f"{count:,} commands of run {short} are to run again; one run has at most {MOST_COMMANDS:,}")
         # Raises NotFound for a deleted job.
         self._jobs.record(run.job_id)
-        texts = commands_of(run)
-        chosen = [texts[index] for index in self._in_states(commands, wanted)]
-        fresh = self._jobs.repeated(run, chosen, idempotency_key, now)
-        return self._runs.add(fresh, "rerun")
+        texts = self._texts.texts(run, self._in_states(commands, wanted))
+        if count > MOST_COMMANDS:
+            # Only the commands of an upload are so many, and each of them is one line.
+            upload = self._uploads.record((f"{text}\n".encode() for text in texts), run.owner)
+            fresh = self._jobs.repeated(run, (), idempotency_key, now, upload)
+            added = self._runs.add(fresh, "rerun", upload)
+            if added.upload != upload.id:
+                self._uploads.drop(upload)
+            return added
+        return self._runs.add(self._jobs.repeated(run, list(texts), idempotency_key, now), "rerun")
 
-    def _in_states(self, commands: CommandList, states: Collection[CommandState]) -> list[int]:
-        """Return the indices of the commands in these states, sorted."""
-        found, number = list[int](), 0
-        while number * commands.block_size < commands.total:
-            numbers = range(number, number + BLOCKS_MOST)
-            blocks = Blocks(commands, self._store.blocks(commands.id, numbers))
+    def _in_states(self, commands: CommandList, states: Collection[CommandState]) -> Iterator[int]:
+        """Yield the indices of the commands in these states, in order."""
+        for number in range(0, -(-commands.total // commands.block_size), BLOCKS_MOST):
+            blocks = Blocks(commands, self._store.blocks(commands.id, range(number, number + BLOCKS_MOST)))
             for each in blocks.numbers:
-                for state in states:
-                    for first, count, _ in blocks.runs_of(each, state):
-                        found += range(first, first + count)
-            number += BLOCKS_MOST
-        return sorted(found)
+                found = [part for state in states for part in blocks.runs_of(each, state)]
+                for first, count, _ in sorted(found):
+                    yield from range(first, first + count)

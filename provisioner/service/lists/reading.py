@@ -6,6 +6,7 @@ codes, times, and the byte ranges of each command's output. So reading lists no 
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from provisioner.core.commands.blocks import Blocks
 from provisioner.core.commands.blocks import CommandState as Stored
@@ -26,7 +27,7 @@ from provisioner.ports.clock import Clock
 from provisioner.ports.control.lists import ALL, CommandFilter
 from provisioner.ports.pool import Pool
 from provisioner.ports.store import Store
-from provisioner.service.control_loop.lists.texts import commands_of
+from provisioner.service.control_loop.lists.texts import Texts
 from provisioner.service.lists import joblog
 from provisioner.service.lists.acting import Acting
 from provisioner.service.runs import Runs
@@ -35,8 +36,8 @@ from provisioner.service.runs import Runs
 BLOCKS_MOST, CHUNKS_MOST = 8, 64
 #: Maximum number of characters of a command in a page.
 TEXT_MOST = 4096
-#: Maximum number of bytes of output that are read at once.
-PIECE = 4 << 20
+#: Maximum number of bytes of output that are read at once, and of rows of the job log.
+PIECE, ROWS = 4 << 20, 100
 
 _STATES = {
     Stored.FRESH: CommandState.WAITING,
@@ -82,11 +83,14 @@ class _Begun:
 class Commands:
     """The implementation of provisioner.ports.control.lists.Commands."""
 
-    def __init__(self, store: Store, bucket: Bucket, pool: Pool, clock: Clock, runs: Runs, acting: Acting) -> None:
+    def __init__(
+        self, store: Store, bucket: Bucket, pool: Pool, clock: Clock, texts: Texts, runs: Runs, acting: Acting
+    ) -> None:
         self._store = store
         self._bucket = bucket
         self._pool = pool
         self._clock = clock
+        self._texts = texts
         self._runs = runs
         self._acting = acting
 
@@ -101,16 +105,18 @@ class Commands:
                 picked, last = picked[:at], picked[at - 1].index
                 break
         ended = self._ended(chunks.values(), {place.index for place in picked})
-        texts = commands_of(found)
+        texts = self._texts.texts(found, [place.index for place in picked])
         views = tuple(
-            _view(place, _of(place, ended), begun.get(place.index), texts[place.index][:TEXT_MOST]) for place in picked
+            _view(place, _of(place, ended), begun.get(place.index), text[:TEXT_MOST])
+            for place, text in zip(picked, texts, strict=True)
         )
         return CommandPage(views, str(last) if last + 1 < commands.total else None)
 
     def get(self, run: str, index: int) -> Command:
         found, place, begun = self._place(run, index)
         ended = self._ended(self._chunks(found, place), {index})
-        return _view(place, _of(place, ended), begun, commands_of(found)[index])
+        [text] = self._texts.texts(found, [index])
+        return _view(place, _of(place, ended), begun, text)
 
     def output(self, run: str, index: int) -> Iterator[bytes]:
         found, place, begun = self._place(run, index)
@@ -153,7 +159,7 @@ class Commands:
         """Yield the job log, one block of the list after the other."""
         yield joblog.HEADER
         hosts = {(node.attempt, node.rank): node.instance_id for node in self._store.nodes(run.id)}
-        texts, size = commands_of(run), commands.block_size
+        size = commands.block_size
         for first in range(0, commands.total, size):
             indices = range(first, min(first + size, commands.total))
             blocks = Blocks(commands, self._store.blocks(run.id, [first // size]))
@@ -168,12 +174,14 @@ class Commands:
                 for each in self._ended(chunks[at : at + CHUNKS_MOST], wanted):
                     if each.end.generation == places[each.end.index].generation:
                         ended[each.end.index] = each
-            rows = [
-                joblog.row(index, _host(ended.get(index), hosts), _end_of(ended.get(index)), texts[index])
-                for index in indices
-                if places[index].state in _FINAL
-            ]
-            yield b"".join(rows)
+            over = [index for index in indices if places[index].state in _FINAL]
+            rows = (
+                joblog.row(index, _host(ended.get(index), hosts), _end_of(ended.get(index)), text)
+                for index, text in zip(over, self._texts.texts(run, over), strict=True)
+            )
+            # The rows of a block may be larger than the memory.
+            while several := b"".join(islice(rows, ROWS)):
+                yield several
 
     def _list(self, run: str) -> tuple[Run, CommandList]:
         found = self._runs.record(run)

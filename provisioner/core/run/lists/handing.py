@@ -34,6 +34,7 @@ def wanted(
     if stop_of(run) or run.state not in (State.BOOTING, State.PREPARING, State.RUNNING):
         return {}
     out, left, found = list(batches), commands.remaining, dict[str, int]()
+    largest = min(BATCH_MOST, commands.batch_most or BATCH_MOST)
     ready = [worker for worker in workers if _ready(nodes.get(worker.id), worker)]
     several = sum(goes_on(nodes.get(worker.id), worker) for worker in workers)
     share = -(-left // (2 * several)) if several > 1 else left
@@ -42,7 +43,7 @@ def wanted(
     for worker in sorted(ready, key=lambda worker: (has_now[worker.id] / worker.slots, worker.id)):
         has = has_now[worker.id]
         most = max(2 * worker.slots, int(worker.rate * AHEAD))
-        count = min(most - has, max(share, worker.slots - has, int(worker.rate * LEAST)), left, BATCH_MOST)
+        count = min(most - has, max(share, worker.slots - has, int(worker.rate * LEAST)), left, largest)
         if count > 0 and has * 2 <= most:
             found[worker.id] = count
             left -= count

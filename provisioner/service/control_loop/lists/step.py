@@ -23,7 +23,7 @@ from provisioner.core.run.work_order import loaded
 from provisioner.ports.bucket import Entry
 from provisioner.service.control_loop.inbox import Received
 from provisioner.service.control_loop.lists.reading import Entries, Pieces, Reading
-from provisioner.service.control_loop.lists.texts import texts_of
+from provisioner.service.control_loop.lists.texts import Texts
 from provisioner.service.control_loop.one_pass import Pass
 from provisioner.service.installation import Installation
 
@@ -46,6 +46,7 @@ class Lists:
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
         self._reading = Reading(installation)
+        self._texts = Texts(installation.store, installation.bucket)
         #: Objects in inboxes whose records are stored, or are never read: they can be deleted.
         self.done: Sequence[Entry] = ()
 
@@ -159,7 +160,7 @@ class Lists:
         bucket, put = self._installation.bucket, list[Record]()
         for batch in sorted(batches, key=lambda batch: batch.number):
             head = BatchHead(run.id, node.attempt, node.rank, batch.number, batch.ranges)
-            key, data = batch_key(node.box, batch.number), encode_batch(head, texts_of(run, batch.ranges))
+            key, data = batch_key(node.box, batch.number), encode_batch(head, self._texts.texts_of(run, batch.ranges))
             if not bucket.put(key, data, if_absent=True) and bucket.get(key, length=len(data) + 1) != data:
                 verdict = Verdict(Outcome.LOST, "its mailbox holds another batch of commands", self._installation.now())
                 return [*put, replace(node, verdict=verdict)]

@@ -1,0 +1,295 @@
+"""Uploaded lists of commands: they are stored, and runs execute them in place of their recipe's command."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from provisioner.core.access.callers import Caller
+from provisioner.core.access.owner_limits import OwnerLimits
+from provisioner.core.commands.uploads import PARTS, part_key
+from provisioner.core.errors import Conflict, Failed, Forbidden, Invalid, LimitReached, NotFound, Throttled
+from provisioner.core.protocol.batches import decode_batch
+from provisioner.core.run.lists import uploading
+from provisioner.core.run.work_order import loaded
+from provisioner.core.views.commands import CommandState
+from provisioner.ports.control.lists import every
+from provisioner.service.control import OnBehalf
+from provisioner.service.control_loop.lists.texts import Texts
+from provisioner.service.control_loop.loop import Intervals
+from tests.service.attacked import Counted
+from tests.service.listed import Listed
+from tests.service.world import World, parts
+
+ANN = Caller("t1", ("ann",), admin=False, source="10.0.0.1")
+LINES = [f"echo {number} é".encode() for number in range(10)]
+TEXT = b"\n".join(LINES)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a part have three commands at most."""
+    monkeypatch.setattr(uploading, "PART_COMMANDS", 3)
+
+
+@pytest.fixture
+def world() -> World:
+    made = World(limits=OwnerLimits(stored_bytes=20_000))
+    made.jobs.apply(recipe("train", "ann"), "train.yaml")
+    return made
+
+
+def recipe(name: str, owner: str, **spec: object) -> str:
+    import json
+
+    whole = {"name": name, "owner": owner, "image": "i", "instance_type": "g5.xlarge", "command": "run {}", **spec}
+    return json.dumps({"type": "job", "spec": whole})
+
+
+def ann(world: World) -> OnBehalf:
+    return OnBehalf(parts(world.installation, "users", Intervals()), ANN)
+
+
+def stored(world: World) -> list[str]:
+    return [key for key in world.bucket.objects if key.startswith(PARTS)]
+
+
+def test_an_upload_is_stored_in_parts(world: World) -> None:
+    made = ann(world).uploads.add([TEXT[:17], TEXT[17:]])
+    assert (made.commands, made.bytes) == (10, len(TEXT) + 1)
+    found = world.store.upload(made.id)
+    assert found
+    assert (found.owner, found.total, found.size, found.parts) == ("ann", 10, len(TEXT) + 1, (0, 3, 6, 9))
+    keys = [part_key(made.id, number) for number in range(4)]
+    assert stored(world) == keys
+    assert b"".join(world.bucket.objects[key][0] for key in keys) == TEXT.replace(b"\n", b"\0") + b"\0"
+    assert (world.store.audit(1)[0].what, world.store.audit(1)[0].target) == ("upload", made.id)
+
+
+def test_nothing_is_stored_of_a_wrong_list(world: World) -> None:
+    with pytest.raises(Invalid, match="line 11: it is blank"):
+        ann(world).uploads.add([TEXT, b"\n\n"])
+    assert (stored(world), world.store.unused_uploads(9e9, 9)) == ([], ())
+
+
+def test_nothing_is_stored_after_an_error_of_the_bucket(world: World) -> None:
+    """The parts whose answer was lost may exist: they are deleted, too."""
+    world.bucket.lose_answer_of.append("put")
+    with pytest.raises(Exception, match="the answer was lost"):
+        ann(world).uploads.add([TEXT])
+    assert (stored(world), world.store.unused_uploads(9e9, 9)) == ([], ())
+
+
+def test_the_cause_is_raised_if_the_parts_cannot_be_deleted(world: World) -> None:
+    def lines() -> Iterator[bytes]:
+        yield TEXT + b"\n" * 5
+        world.bucket.fail_next.append(Throttled("later"))
+
+    with pytest.raises(Invalid, match="line 11: it is blank"):
+        ann(world).uploads.add(lines())
+
+
+def test_an_upload_is_for_an_owner_of_its_caller(world: World) -> None:
+    with pytest.raises(Forbidden, match="you may not upload for bob; your token has the owners ann"):
+        ann(world).uploads.add([TEXT], "bob")
+    assert stored(world) == []
+    assert world.users.uploads.add([TEXT], "bob").commands == 10
+
+
+def test_an_upload_beyond_the_limit_ends_early_and_is_deleted(world: World) -> None:
+    """Not all of it is read. What is already stored counts, too."""
+    taken = 0
+
+    def lines() -> Iterator[bytes]:
+        nonlocal taken
+        for _ in range(1000):
+            taken += 1
+            yield b"echo " + b"x" * 1000 + b"\n"
+
+    with pytest.raises(LimitReached, match=r"ann's jobs, unfinished runs and uploads would take 0.0 MiB"):
+        ann(world).uploads.add(lines())
+    assert (taken < 60, stored(world)) == (True, [])
+    ann(world).uploads.add([b"x" * 12_000])
+    kept = stored(world)
+    with pytest.raises(LimitReached):
+        ann(world).uploads.add([b"x" * 12_000])
+    assert stored(world) == kept
+
+
+def test_an_upload_that_takes_too_long_is_deleted(world: World) -> None:
+    """Its parts would be deleted as those of an upload that was never stored."""
+
+    def lines() -> Iterator[bytes]:
+        yield TEXT
+        world.advance(13 * 3600.0)
+        yield b"\n" + TEXT
+
+    with pytest.raises(Failed, match="took more than 12 h"):
+        ann(world).uploads.add(lines())
+    assert stored(world) == []
+
+
+def test_a_run_executes_the_uploaded_commands(world: World) -> None:
+    """Its recipe keeps the job's own command, and is that of a list: its machines do not work as a gang."""
+    made = ann(world).uploads.add([TEXT])
+    run = world.store.run(ann(world).runs.start("train", {"A": "1"}, scale=2, upload=made.id).id)
+    assert run
+    assert (run.commands, run.upload, run.together) == (10, made.id, 1)
+    spec = loaded(run.recipe).spec
+    assert (spec.commands, spec.together) == (("run {}",), 1)
+    commands = world.store.command_list(run.id)
+    assert commands
+    assert (commands.total, commands.batch_most) == (10, 3)
+    assert ann(world).jobs.record("train").recipe != run.recipe
+
+
+@pytest.mark.parametrize("upload", ["0" * 32, "bob's"])
+def test_a_run_needs_an_upload_of_the_jobs_owner(world: World, upload: str) -> None:
+    """Another owner's upload is as unknown as one that does not exist, even for an admin."""
+    if upload == "bob's":
+        upload = world.users.uploads.add([TEXT], "bob").id
+    for control, job in ((ann(world), "train"), (world.users, "ann/train")):
+        with pytest.raises(NotFound, match=f"no upload '{upload}': an upload that no run uses is deleted after 24 h"):
+            control.runs.start(job, {}, upload=upload)
+
+
+def test_a_start_has_a_command_or_an_upload(world: World) -> None:
+    made = ann(world).uploads.add([TEXT])
+    with pytest.raises(Invalid, match="found a command and an upload"):
+        ann(world).runs.start("train", {}, "echo", upload=made.id)
+
+
+def test_a_start_with_an_upload_has_the_rules_of_a_list(world: World) -> None:
+    world.jobs.apply(recipe("again", "ann", retry={"on": [7]}), "again.yaml")
+    made = ann(world).uploads.add([TEXT])
+    with pytest.raises(Invalid, match=r"spec\.retry\.on: not in this version: choosing which commands"):
+        ann(world).runs.start("again", {}, upload=made.id)
+
+
+def test_a_key_means_the_same_lines_and_not_the_same_upload(world: World) -> None:
+    """A client whose answer was lost uploads again, and gets the run that it has started."""
+    first, second, other = (ann(world).uploads.add([text]) for text in (TEXT, TEXT + b"\n", b"echo"))
+    run = ann(world).runs.start("train", {}, None, "key", upload=first.id)
+    assert ann(world).runs.start("train", {}, None, "key", upload=second.id).id == run.id
+    for command, upload in ((None, other.id), (None, ""), ("echo", "")):
+        with pytest.raises(Conflict, match="with other inputs"):
+            ann(world).runs.start("train", {}, command, "key", upload=upload)
+
+
+def test_a_start_without_an_upload_has_the_digest_of_earlier_versions(world: World) -> None:
+    """A key that was used before this version was installed finds its run."""
+    run = world.store.run(ann(world).runs.start("train", {"A": "1"}, "echo").id)
+    assert run
+    assert run.inputs == "6e6845a241430d5283ea10d4fa126578315dc3116fc0fcb65208df24fc47ad50"
+
+
+def test_machines_get_the_uploaded_commands() -> None:
+    """In batches of few parts, also again after a machine was lost."""
+    listed = Listed(commands=10, slots=4, uploaded=True)
+    machine = listed.machine()
+    given = machine.given()
+    assert [each.text.decode() for each in given] == listed.texts[: len(given)]
+    assert [each.batch for each in given[:6]] == [1, 1, 1, 2, 2, 2]
+    begun = listed.play(lost_after=2)
+    assert sorted({index for index, _ in begun}) == list(range(10))
+    for key, (data, _) in listed.bucket.objects.items():
+        if "/chunks/" in key:
+            head, texts = decode_batch(data)
+            indices = [index for first, count, _ in head.ranges for index in range(first, first + count)]
+            assert [text.decode() for text in texts] == [listed.texts[index] for index in indices]
+    page = listed.service.commands.page(listed.run.id)
+    assert [each.text for each in page.commands] == listed.texts
+
+
+def test_reading_reads_only_the_parts_that_it_needs() -> None:
+    """And keeps some of them; the commands of the recipe are not shown."""
+    listed = Listed(commands=30, uploaded=True)
+    machine = listed.machine()
+    machine.end(machine.given()[:2], 3)
+    listed.turn()
+    listed.restart()
+    read, commands = listed.bucket.gets, listed.service.commands
+    assert commands.get(listed.run.id, 29).text == "echo 29"
+    assert listed.bucket.gets == read + 1
+    assert commands.get(listed.run.id, 28).text == "echo 28"
+    assert listed.bucket.gets == read + 1
+    rows = b"".join(commands.csv(listed.run.id)).decode().splitlines()
+    assert [row.rpartition(",")[2] for row in rows] == ["Command", "echo 0", "echo 1"]
+
+
+def test_a_missing_part_is_named(world: World) -> None:
+    made = ann(world).uploads.add([TEXT])
+    run = ann(world).runs.start("train", {}, upload=made.id)
+    key = part_key(made.id, 1)
+    data = world.bucket.objects.pop(key)[0]
+    with pytest.raises(Failed, match=f"the part {key} of an uploaded list is missing in the bucket"):
+        ann(world).commands.page(run.id)
+    assert ann(world).commands.get(run.id, 0).text == LINES[0].decode()
+    world.bucket.put(key, data + b"more\0")
+    with pytest.raises(Failed, match=f"the part {key} of an uploaded list was changed in the bucket"):
+        ann(world).commands.get(run.id, 3)
+    world.bucket.put(key, data)
+    assert ann(world).commands.get(run.id, 3).text == LINES[3].decode()
+
+
+def test_few_parts_are_in_memory(world: World) -> None:
+    """However many commands are read: only the last parts are not read again."""
+    made = ann(world).uploads.add(b"echo\n" for _ in range(90))
+    run = world.store.run(ann(world).runs.start("train", {}, upload=made.id).id)
+    assert run
+    bucket = Counted(world.now, objects=world.bucket.objects)
+    texts = Texts(world.store, bucket)
+    assert texts.texts_of(run, [(0, 90, 1)]) == b"echo\0" * 90
+    assert bucket.gets == 30
+    assert list(texts.texts(run, range(72, 90))) == ["echo"] * 18
+    assert bucket.gets == 30
+    assert list(texts.texts(run, [71])) == ["echo"]
+    assert bucket.gets == 31
+
+
+def test_few_commands_of_an_upload_are_repeated_by_a_recipe() -> None:
+    listed = Listed(commands=7, slots=7, uploaded=True)
+    _failed(listed, 4)
+    again = listed.service.commands.rerun(listed.run.id)
+    run = listed.world.store.run(again.id)
+    assert run
+    assert (run.commands, run.upload, loaded(run.recipe).spec.commands) == (4, "", tuple(listed.texts[:4]))
+
+
+def test_more_commands_than_a_recipe_has_are_repeated_by_an_upload(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same key returns the same run, and the second upload is deleted."""
+    monkeypatch.setattr("provisioner.service.lists.acting.MOST_COMMANDS", 3)
+    listed = Listed(commands=7, slots=7, uploaded=True)
+    _failed(listed, 4)
+    again = listed.service.commands.rerun(listed.run.id, "key")
+    run = listed.world.store.run(again.id)
+    assert run
+    assert (run.commands, run.upload != listed.run.upload, run.scale) == (4, True, listed.run.scale)
+    assert [each.text for each in every(listed.service.commands, again.id)] == listed.texts[:4]
+    before = stored(listed.world)
+    assert listed.service.commands.rerun(listed.run.id, "key").id == again.id
+    assert (stored(listed.world), listed.world.store.unused_uploads(9e9, 9)) == (before, ())
+
+
+def _failed(listed: Listed, count: int) -> None:
+    """End the run; its first commands fail."""
+    machine = listed.machine()
+    while listed.commands.open:
+        given = [each for each in machine.given() if _state(listed, each.index) not in ("succeeded", "failed")]
+        for each in given:
+            machine.end([each], int(each.index < count))
+        listed.turn()
+    machine.finish()
+    listed.end()
+
+
+def _state(listed: Listed, index: int) -> CommandState:
+    return listed.service.commands.get(listed.run.id, index).state
+
+
+def test_runs_of_one_job_with_and_without_a_list_are_no_variant_of_each_other(world: World) -> None:
+    made = ann(world).uploads.add([TEXT])
+    for upload in ("", made.id):
+        ann(world).runs.start("train", {}, upload=upload, scale=2)
+    one, other = (replace(each, scale=1) for each in world.store.live().runs)
+    assert one.variant != other.variant
