@@ -153,10 +153,10 @@ def test_commands_fit_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
         ]
     )
     assert terminal.getvalue().splitlines() == [
-        "INDEX  STATE      CODE       TOOK   RANK  COMMAND",
-        "0      succeeded  0          0.0s   0     python infer.py --shard 17 --out s3:/…",
-        "9999   failed     137 limit  2h01m  0     python infer.py --shard 17 --out s3:/…",
-        "10000  not_run    -          -      -     a\\x0ab",
+        "INDEX  STATE      TRY  CODE       TOOK   RANK  COMMAND",
+        "0      succeeded  1    0          0.0s   0     python infer.py --shard 17 --out…",
+        "9999   failed     1    137 limit  2h01m  0     python infer.py --shard 17 --out…",
+        "10000  not_run    1    -          -      -     a\\x0ab",
     ]
 
 

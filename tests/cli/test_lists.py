@@ -54,14 +54,14 @@ def indexes(done_out: bytes) -> list[int]:
 
 def test_commands_are_listed_in_order(provision: Provision, waiting: str) -> None:
     lines = provision("commands", waiting).out.decode().splitlines()
-    assert [line.split()[:5] for line in lines] == [
-        ["INDEX", "STATE", "CODE", "TOOK", "RANK"],
-        ["0", "succeeded", "0", "0.2s", "0"],
-        ["1", "failed", "3", "1m01s", "0"],
-        ["2", "failed", "137", "limit", "1h06m"],
-        ["3", "lost", "-", "-", "0"],
-        ["4", "running", "-", "-", "0"],
-        ["5", "waiting", "-", "-", "-"],
+    assert [line.split()[:6] for line in lines] == [
+        ["INDEX", "STATE", "TRY", "CODE", "TOOK", "RANK"],
+        ["0", "succeeded", "1", "0", "0.2s", "0"],
+        ["1", "failed", "1", "3", "1m01s", "0"],
+        ["2", "failed", "1", "137", "limit", "1h06m"],
+        ["3", "lost", "4", "-", "-", "0"],
+        ["4", "running", "1", "-", "-", "0"],
+        ["5", "waiting", "-", "-", "-", "-"],
     ]
     # Control characters of a command are shown as text.
     assert lines[2].endswith("exit 3\\x0a# \\x1b[31mred")

@@ -266,6 +266,10 @@ def _spec(dice: random.Random) -> dict[str, Any]:
             "scale": dice.choice((1, 1, dice.randint(2, LARGEST_SCALE))),
             "command": [f"echo {number}" for number in range(dice.choice((1, 3, dice.randint(1, 60))))],
             "nprocs": dice.randint(1, 4),
-            "list": {"limit": dice.choice(("never", "never", "20s"))},
+            "list": {
+                "limit": dice.choice(("never", "never", "20s")),
+                "retries": dice.choice((0, 0, 1, 3)),
+                "retry_on": dice.choice(([], [], [1], [2, "limit"])),
+            },
         }
     return spec

@@ -132,8 +132,12 @@ class ListRules:
         """L6: a final state is that of the acknowledged record of the command's generation, if there is one."""
         line = self.truth.lists.line(run.id, index, generation)
         for lower in range(1, generation):
-            if earlier := self.truth.lists.line(run.id, index, lower):
+            earlier = self.truth.lists.line(run.id, index, lower)
+            if earlier and not self.truth.lists.may_repeat(run.id, index, lower):
                 raise Violation("L6 a record was passed over", f"command {index} of {run.id}: {state}, {earlier}")
+            if earlier and line is None and state is CommandState.FAILED:
+                # It has failed, and the run ended before it could run again.
+                return
         about = f"command {index} of {run.id}, generation {generation}: {state}, {line}"
         if line is None:
             if state in (CommandState.SUCCEEDED, CommandState.FAILED):
@@ -173,7 +177,11 @@ class ListRules:
         """L7: once a command's end is recorded, users can read its code, and its output byte by byte."""
         if state not in (CommandState.SUCCEEDED, CommandState.FAILED) or self.control is None:
             return
-        end, wrote = self.truth.lists.ended[run, index, generation]
+        lists = self.truth.lists
+        recorded = [each for each in range(1, generation + 1) if lists.line(run, index, each)]
+        if not recorded:
+            raise Violation("L6 a state without a record", f"command {index} of {run}: {state}")
+        end, wrote = lists.ended[run, index, recorded[-1]]
         shown, read = self.control.get(run, index), b"".join(self.control.output(run, index))
         if (shown.exit_code, shown.generation, read) != (end.code, generation, wrote):
             raise Violation("L7 a command is not shown as it ended", f"{index} of {run}: {shown}, {read!r}, {end}")

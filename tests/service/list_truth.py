@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from provisioner.core.protocol.batches import decode_batch
 from provisioner.core.protocol.command_lines import CommandEnd, read_ends
+from provisioner.core.recipe.lists import ListOptions
 from tests.service.violation import Violation
 
 #: The keys of a batch and of a chunk of records.
@@ -25,12 +26,17 @@ class Assigned:
 class ListTruth:
     """The truth about the commands of all lists; the methods are called when something happens."""
 
-    def __init__(self, over: Callable[[str], bool], texts: Callable[[str], Sequence[str]]) -> None:
+    def __init__(
+        self,
+        over: Callable[[str], bool],
+        texts: Callable[[str], Sequence[str]],
+        options: Callable[[str], ListOptions],
+    ) -> None:
         """`over` returns whether the mailbox's machine is terminated or its result is put.
 
-        `texts` returns the commands of a run.
+        `texts` returns the commands of a run, and `options` those of its list.
         """
-        self._over, self._texts = over, texts
+        self._over, self._texts, self.options = over, texts, options
         #: The commands that were handed out, by run and index, and then by generation.
         self.given: dict[tuple[str, int], dict[int, Assigned]] = defaultdict(dict)
         #: Commands that run now, by run and index: the machine.
@@ -113,14 +119,28 @@ class ListTruth:
         return lines[0] if lines else None
 
     def _judge_repetition(self, where: tuple[str, int], generation: int, lower: int) -> None:
-        """L3: a command is repeated only after its machine is over, and if no record of it was acknowledged."""
+        """L3: a command is repeated only after its machine is over without a record of it, or after it has failed."""
         if lower >= generation:
             return
-        given = self.given[where][lower]
+        given, line = self.given[where][lower], self.line(*where, lower)
+        if line and self.may_repeat(*where, lower):
+            return
         if not self._over(given.box):
             raise Violation("L3 a command is repeated while its machine lives", f"{where}, {lower} in {given}")
-        if line := self.line(*where, lower):
+        if line:
             raise Violation("L3 a command with a record is repeated", f"{where}, {line}")
+
+    def may_repeat(self, run: str, index: int, generation: int) -> bool:
+        """Return whether `list.retries` lets the command run again after it has failed in this generation."""
+        options, line = self.options(run), self.line(run, index, generation)
+        failures = sum(
+            bool(earlier and earlier.code)
+            for earlier in (self.line(run, index, lower) for lower in range(1, generation))
+        )
+        if line is None or line.code == 0 or line.why == "stop" or failures >= options.retries:
+            return False
+        named = {line.why} if line.why == "limit" else {line.why, line.code}
+        return not options.retry_on or bool(named & set(options.retry_on))
 
 
 def _lines(chunks: dict[int, bytes]) -> list[CommandEnd]:

@@ -182,12 +182,12 @@ def test_the_job_log_has_each_ended_command_once_and_in_order(listed: Listed, ma
     listed.turn()
     rows = b"".join(listed.service.commands.csv(listed.run.id)).decode().splitlines()
     host = machine.node.instance_id
-    assert rows[0] == "Seq,Host,Starttime,JobRuntime,Send,Receive,Exitval,Signal,Command"
+    assert rows[0] == "Seq,Host,Starttime,JobRuntime,Send,Receive,Exitval,Signal,Command,Try,Why"
     cells = [row.split(",") for row in rows[1:]]
     assert [(row[0], row[1], *row[3:]) for row in cells] == [
-        ("1", host, "1.500", "0", "0", "0", "0", "echo 0"),
-        ("3", host, "1.500", "0", "5", "137", "9", "echo 2"),
-        ("10", "", "", "0", "0", "-1", "0", "echo 9"),
+        ("1", host, "1.500", "0", "0", "0", "0", "echo 0", "1", ""),
+        ("3", host, "1.500", "0", "5", "137", "9", "echo 2", "1", ""),
+        ("10", "", "", "0", "0", "-1", "0", "echo 9", "0", ""),
     ]
     assert float(cells[0][2]) > 1e9
 
@@ -218,7 +218,7 @@ def test_the_job_log_has_the_try_that_counts(listed: Listed, machine: Machine) -
     second.write(write_end(replace(stale, generation=again.generation, code=3)) + write_end(stale))
     listed.turn()
     _, row = b"".join(listed.service.commands.csv(listed.run.id)).decode().splitlines()
-    assert row == f"1,{second.node.instance_id},5.000,5.000,0,0,3,0,echo 0"
+    assert row == f"1,{second.node.instance_id},5.000,5.000,0,0,3,0,echo 0,2,"
 
 
 def test_progress_of_a_followed_log_is_that_of_the_status(listed: Listed, machine: Machine) -> None:

@@ -21,6 +21,7 @@ from provisioner.core.cloud.machines import MachineState
 from provisioner.core.errors import Misconfigured, NoAnswer, Throttled, Transient
 from provisioner.core.protocol.words import Engine
 from provisioner.core.recipe.defaults import RecipeDefaults
+from provisioner.core.recipe.lists import ListOptions
 from provisioner.core.run.records import Run
 from provisioner.core.run.work_order import loaded
 from provisioner.ports.bucket import Bucket
@@ -105,7 +106,7 @@ class World:
         self.ids = CountingIds()
         self.store: Store = store or MemoryStore(self.ids)
         self.executions = Executions()
-        self.lists = ListTruth(self._is_over, self._commands_of)
+        self.lists = ListTruth(self._is_over, self._commands_of, self._options_of)
         #: By run, the commands that were uploaded for it.
         self._uploaded: dict[str, Sequence[str]] = {}
         self.agents: dict[str, Agent] = {}
@@ -388,6 +389,10 @@ class World:
     def _commands_of(self, run: str) -> Sequence[str]:
         found = self.store.run(run)
         return self._uploaded.get(run) or (loaded(found.recipe).spec.commands if found else ())
+
+    def _options_of(self, run: str) -> ListOptions:
+        found = self.store.run(run)
+        return loaded(found.recipe).spec.list if found else ListOptions()
 
     def story(self) -> str:
         """Return what happened, to investigate a failing seed."""

@@ -3,9 +3,11 @@
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
-from enum import IntEnum
+from enum import IntEnum, StrEnum
+from itertools import groupby
+from typing import Any
 
 from provisioner.core.commands.records import Block, CommandList
 from provisioner.core.errors import ProvisionError
@@ -19,11 +21,11 @@ class CommandState(IntEnum):
     FRESH = 0
     #: A machine has it, and its end is not recorded.
     OUT = 1
-    #: It is handed out again, because its machine was lost, or gave it back.
+    #: It is handed out again: its machine was lost or gave it back, or it failed and is to run again.
     WAITING = 2
     SUCCEEDED = 3
     FAILED = 4
-    #: It ran when its machine was lost, and the run ended before it could run again.
+    #: It ran when its machine was lost, and does not run again.
     LOST = 5
     #: It was ended by the order to stop the run, or to stop this command.
     CANCELLED = 6
@@ -33,21 +35,32 @@ class CommandState(IntEnum):
 
 FRESH, OUT, WAITING, NOT_RUN = CommandState.FRESH, CommandState.OUT, CommandState.WAITING, CommandState.NOT_RUN
 CANCELLED = CommandState.CANCELLED
-#: All transitions. A final state never changes.
+#: All transitions. A final state never changes, but for `Blocks.excuse`.
 EDGES = frozenset(
-    [(FRESH, OUT), (WAITING, OUT), (OUT, WAITING)]
+    [(FRESH, OUT), (WAITING, OUT), (OUT, WAITING), (WAITING, CommandState.FAILED)]
     + [(unbegun, end) for unbegun in (FRESH, WAITING) for end in (NOT_RUN, CANCELLED)]
     + [(OUT, end) for end in (CommandState.SUCCEEDED, CommandState.FAILED, CommandState.LOST, CANCELLED)]
 )
 FINAL = frozenset(CommandState) - {FRESH, OUT, WAITING}
-#: A generation is one byte.
+#: A generation is one byte, as is a count.
 GENERATION_MOST = 255
-#: Tables for `bytes.translate`: the generation of a command that is handed out, and that of one that is taken back.
+#: Tables for `bytes.translate`: the generation of a command that is handed out, and that of one that is to run again.
 FIRST_GENERATION = bytes([1, *range(1, 256)])
 NEXT_GENERATION = bytes([*range(1, 256), GENERATION_MOST])
 
 #: Numbers of commands, by state.
 States = Counter[CommandState]
+
+
+class Count(StrEnum):
+    """A number that a block has for each of its commands; the value is the block's field."""
+
+    #: How often the command failed and was to run again because of `list.retries`.
+    FAILURES = "failures"
+    #: How many machines died without notice while they may have been running the command.
+    DEATHS = "deaths"
+    #: 1 if the command was to run again because the machine on which it failed was bad.
+    EXCUSED = "excused"
 
 
 class WrongChange(ProvisionError):
@@ -60,6 +73,8 @@ class _Opened:
 
     states: bytearray
     generations: bytearray
+    #: Only those that are not 0 for all commands.
+    counts: dict[Count, bytearray]
 
 
 class Blocks:
@@ -89,9 +104,31 @@ class Blocks:
         return CommandState(opened.states[place])
 
     def generation(self, index: int) -> int:
-        """Return the generation of a command: 0 before it is first handed out, then 1; one more after each loss."""
+        """Return the generation of a command: 0 before it is first handed out, then 1; one more for each repetition."""
         opened, place = self._at(index)
         return opened.generations[place]
+
+    def count(self, index: int, name: Count) -> int:
+        opened, place = self._at(index)
+        return opened.counts[name][place] if name in opened.counts else 0
+
+    def add(self, first: int, name: Count, count: int = 1) -> None:
+        """Add 1 to a count of `count` commands from `first` on."""
+        for opened, begin, end, offset in self._pieces(first, count):
+            numbers = opened.counts.setdefault(name, bytearray(len(opened.states)))
+            numbers[begin:end] = numbers[begin:end].translate(NEXT_GENERATION)
+            self._changed.add(self.number(offset))
+
+    def by_count(self, first: int, count: int, *names: Count, least: int = 1) -> Iterator[tuple[int, int, bool]]:
+        """Return commands of one block as ranges, each with whether one of these counts is `least` or more."""
+        opened, place = self._at(first)
+        known = [opened.counts[name] for name in names if name in opened.counts]
+        marks = [any(numbers[at] >= least for numbers in known) for at in range(place, place + count if known else 0)]
+        if not known:
+            yield first, count, False
+        for mark, group in groupby(enumerate(marks), key=lambda each: each[1]):
+            several = [at for at, _ in group]
+            yield first + several[0], len(several), mark
 
     def is_out(self, index: int, generation: int) -> bool:
         """Return whether a machine has the command in this generation, and its end is not recorded."""
@@ -113,6 +150,19 @@ class Blocks:
     def take_back(self, first: int, count: int = 1) -> States:
         """Take commands back from a lost machine, which may have begun them: each gets its next generation."""
         return self._change(first, count, WAITING, NEXT_GENERATION)
+
+    def repeat(self, first: int, count: int = 1) -> States:
+        """Let commands that have failed run again: each gets its next generation."""
+        self.add(first, Count.FAILURES, count)
+        return self._change(first, count, WAITING, NEXT_GENERATION)
+
+    def excuse(self, index: int) -> States:
+        """Let a command whose final state is FAILED run again, once: the machine on which it failed was bad."""
+        if self.count(index, Count.EXCUSED):
+            raise WrongChange(f"command {index} was excused before")
+        before = self._change(index, 1, WAITING, NEXT_GENERATION, {(CommandState.FAILED, WAITING)})
+        self.add(index, Count.EXCUSED)
+        return before
 
     def give_back(self, first: int, count: int = 1) -> States:
         """Take commands back from a machine that has not begun them and never will: they keep their generations."""
@@ -138,17 +188,25 @@ class Blocks:
             block = self._stored.get(number) or Block(f"{run}.{number:06d}", run, number, b"", b"")
             states, generations = zlib.compress(opened.states), zlib.compress(opened.generations)
             waiting = opened.states.count(WAITING)
-            found.append(replace(block, states=states, generations=generations, waiting=waiting))
+            counts: dict[str, Any] = {name: zlib.compress(numbers) for name, numbers in opened.counts.items()}
+            found.append(replace(block, states=states, generations=generations, waiting=waiting, **counts))
         return found
 
-    def _change(self, first: int, count: int, state: CommandState, generations: bytes | None = None) -> States:
+    def _change(
+        self,
+        first: int,
+        count: int,
+        state: CommandState,
+        generations: bytes | None = None,
+        edges: Container[tuple[CommandState, CommandState]] = EDGES,
+    ) -> States:
         """Set the state of commands, and translate their generations with this table."""
         before = States()
         for opened, begin, end, offset in self._pieces(first, count):
             states = opened.states[begin:end]
             for value in set(states):
                 old = CommandState(value)
-                if (old, state) not in EDGES:
+                if (old, state) not in edges:
                     index = offset + begin + states.index(value)
                     raise WrongChange(f"command {index} cannot go from {old.name} to {state.name}")
                 before[old] += states.count(value)
@@ -156,7 +214,7 @@ class Blocks:
                 known = opened.generations[begin:end]
                 if generations is NEXT_GENERATION and GENERATION_MOST in known:
                     index = offset + begin + known.index(GENERATION_MOST)
-                    raise WrongChange(f"command {index} was taken back {GENERATION_MOST} times")
+                    raise WrongChange(f"command {index} was to run {GENERATION_MOST} times")
                 opened.generations[begin:end] = known.translate(generations)
             opened.states[begin:end] = bytes([state]) * (end - begin)
             self._changed.add(self.number(offset))
@@ -182,13 +240,15 @@ class Blocks:
     def _open(self, number: int) -> _Opened:
         if number not in self._opened:
             first = number * self._commands.block_size
+            counts: dict[Count, bytearray] = {}
             if block := self._stored.get(number):
                 states, generations = zlib.decompress(block.states), zlib.decompress(block.generations)
+                counts = {name: bytearray(zlib.decompress(found)) for name in Count if (found := getattr(block, name))}
             elif self._commands.next <= first < self._commands.total:
                 states = generations = bytes(min(self._commands.block_size, self._commands.total - first))
             else:
                 raise KeyError(f"block {number} of list {self._commands.id} was not loaded")
-            self._opened[number] = _Opened(bytearray(states), bytearray(generations))
+            self._opened[number] = _Opened(bytearray(states), bytearray(generations), counts)
         return self._opened[number]
 
 

@@ -22,7 +22,7 @@ class CommandList:
     total: int
     #: The first index that was never handed out or sealed; all later ones were neither.
     next: int = 0
-    #: Number of commands that are handed out again, after the machine that had them was lost.
+    #: Number of commands that are handed out again.
     waiting: int = 0
     #: Number of commands that a machine has and whose end is not recorded.
     out: int = 0
@@ -33,6 +33,8 @@ class CommandList:
     not_run: int = 0
     #: Number of times that a command was taken back from a lost machine.
     retried: int = 0
+    #: Number of times that a command was to run again after it had failed.
+    repeated: int = 0
     #: Number of the cancelled commands that a machine ended together with its whole work.
     halted: int = 0
     #: Indices of commands that were stopped alone and have no final state yet; at most STOPS_MOST. A machine has them,
@@ -136,6 +138,10 @@ class Block:
     generations: bytes
     #: Number of its commands that are handed out again.
     waiting: int = 0
+    #: One byte for each command (`blocks.Count`), compressed with zlib; empty while all of them are 0.
+    failures: bytes = b""
+    deaths: bytes = b""
+    excused: bytes = b""
     version: int = 0
 
 

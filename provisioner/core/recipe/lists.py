@@ -3,14 +3,14 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer, ValidationInfo
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import with_info_wrap_validator_function
 
 from provisioner.core.recipe import fields, kinds
-from provisioner.core.recipe.kinds import SCALAR, Kind, Part, is_stored, later
+from provisioner.core.recipe.kinds import SCALAR, Kind, Part, is_stored
 from provisioner.core.recipe.parts import Retry
 from provisioner.core.recipe.yaml import Path
 
@@ -18,6 +18,8 @@ from provisioner.core.recipe.yaml import Path
 MOST_COMMANDS = 10_000
 #: Maximum number of commands that run at once on a machine.
 MOST_SLOTS = 256
+#: Maximum `list.retries`: each try has a generation, which is one byte, and lost machines use up generations, too.
+MOST_RETRIES = 100
 
 _LINE_SCHEMA = {"type": SCALAR, "minLength": 1}
 
@@ -70,28 +72,63 @@ Slots = Annotated[
 ]
 
 
+#: Ends of a command that an exit code does not name: the kernel killed it for lack of memory, or it reached its limit.
+REASONS = ("oom", "limit")
+_CODE = kinds.between(1, 255, "an exit code")
+_FAILURES = kinds.between(0, 999_999_999, "the number of commands that may fail")
+
+
+def _end(value: Any) -> int | str:
+    if value in REASONS:
+        return str(value)
+    try:
+        return int(_CODE.check(value))
+    except ValueError as error:
+        raise ValueError(f"{error}, or {' or '.join(REASONS)}") from error
+
+
+def _failures_or_never(value: Any) -> int | None:
+    try:
+        return None if value in (None, "never") else int(_FAILURES.check(value))
+    except ValueError as error:
+        raise ValueError(f"{error}, or never") from error
+
+
 class ListOptions(Part):
     """Options of runs with a list of commands."""
 
     #: For each command, from its begin; `limits.runtime` is for the whole list, from the begin of its first command.
     limit: fields.DurationOrNever = None
+    #: How often a command that failed runs again.
+    retries: Annotated[
+        int, kinds.between(0, MOST_RETRIES, "how often a command that failed runs again"), kinds.or_nothing(0)
+    ] = 0
+    #: The failures after which a command runs again: exit codes and REASONS. If empty, all failures.
+    retry_on: Annotated[
+        tuple[Annotated[int | str, Kind(_end, {"anyOf": [_CODE.schema, {"enum": list(REASONS)}]}, first=True)], ...],
+        kinds.or_nothing([]),
+    ] = ()
+    #: The list ends early when more commands than this have failed or are lost for good; None for `never`.
+    max_failures: Annotated[
+        int | None,
+        Kind(_failures_or_never, {"anyOf": [_FAILURES.schema, {"enum": ["never", None]}]}, first=True),
+        PlainSerializer(lambda value: "never" if value is None else value, return_type=int | str),
+    ] = None
+    #: What then happens to the commands that run: they may `finish`, or they are ended (`kill`).
+    on_max: Annotated[Literal["finish", "kill"], kinds.or_nothing("finish")] = "finish"
+    #: Whether a command that was running on a machine that was lost runs again.
+    restart_lost: Annotated[fields.Flag, kinds.or_nothing(True)] = True
 
-    retries: Annotated[None, later("repeating commands; leave it out")] = None
-    retry_on: Annotated[None, later("choosing exit codes to repeat; leave it out", [])] = None
-    max_failures: Annotated[None, later("ending a list early; leave it out", "never")] = None
-    on_max: Annotated[None, later("ending a list early; leave it out", "finish")] = None
-    restart_lost: Annotated[None, later("leaving lost commands; leave it out", True, "true")] = None
 
-
-def unsupported(retry: Retry) -> Iterator[tuple[Path, str]]:
-    """Yield the fields that this version does not support for a list of commands, as (path, message)."""
-    for name, reason in (
-        ("on", "choosing which commands of a list to repeat"),
-        ("requeue_on", "commands of a list that run again"),
-        ("rerun", "leaving lost commands of a list"),
+def of_single(retry: Retry) -> Iterator[tuple[Path, str]]:
+    """Yield the fields of `retry` that apply only to a single command, as (path, message)."""
+    for name, instead in (
+        ("on", "list.retries and list.retry_on"),
+        ("requeue_on", "list.retries and list.retry_on"),
+        ("rerun", "list.restart_lost"),
     ):
         if getattr(retry, name) != getattr(Retry(), name):
-            yield ("spec", "retry", name), f"not in this version: {reason}; leave it out"
+            yield ("spec", "retry", name), f"retry.{name} is for a single command; for a list, write {instead}"
 
 
 def unused(slots: int, options: ListOptions) -> Iterator[tuple[Path, str]]:

@@ -196,7 +196,6 @@ class Recipe(Part):
 
 #: Saturn's fields that this version does not support: they are declared only to be refused with a message of their own.
 _REFUSED: dict[str, Any] = {name: True for name, info in Spec.model_fields.items() if info.annotation is type(None)}
-_REFUSED["list"] = {name for name, info in lists.ListOptions.model_fields.items() if info.annotation is type(None)}
 #: A function that returns the parts of a spec that an installation cannot grant, as (path, reason).
 Ungranted = Callable[["Spec"], Iterable[tuple[Path, str]]]
 
@@ -375,7 +374,7 @@ def _clashes(spec: Spec) -> Iterator[tuple[Path, str]]:
                 f"{secret.location} is taken by {holder}; leave one of them out",
             )
     yield from _files_that_are_folders(spec)
-    yield from lists.unsupported(spec.retry) if spec.commands else lists.unused(spec.nprocs, spec.list)
+    yield from lists.of_single(spec.retry) if spec.commands else lists.unused(spec.nprocs, spec.list)
     for index, code in enumerate(spec.retry.requeue_on):
         if code in spec.retry.on:
             yield (

@@ -14,7 +14,7 @@ from provisioner.core.protocol.messages import Orders, Peers
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import progress, story, survivors
 from provisioner.core.run.launching import LARGEST_LAUNCH, machines_left
-from provisioner.core.run.lists import advancing, joining
+from provisioner.core.run.lists import advancing, joining, repeating
 from provisioner.core.run.machines.listings import to_terminate
 from provisioner.core.run.progress import Advance
 from provisioner.core.run.ranks import stop_of
@@ -241,7 +241,8 @@ class Plan:
             if node.verdict is not None or node.work_put_at is None:
                 continue
             if run.commands:
-                wanted = advancing.orders(run, self._lists[run.id], self._workers.get(node.id), self._batches[run.id])
+                worker, options = self._workers.get(node.id), repeating.options_of(run)
+                wanted = advancing.orders(run, self._lists[run.id], worker, self._batches[run.id], options)
                 digest = progress.orders_digest(wanted)
             if digest != node.orders:
                 found.append((run, node, wanted))

@@ -38,6 +38,7 @@ class Progress:
     lost: Annotated[int, "Commands whose machine was lost, and that do not run again."]
     cancelled: int
     not_run: Annotated[int, "Commands that never began."]
+    repeated: Annotated[int, "Number of times that a command was to run again after it had failed."] = 0
     # Only the status of a run and the overview have the fields below.
     running: Annotated[int | None, "Commands that ran in the machines' last reports; null if not computed."] = None
     rate: Annotated[float | None, "Commands that end in a second; null if unknown or not computed."] = None
@@ -52,11 +53,12 @@ class Command:
 
     index: Annotated[int, "From 0."]
     state: CommandState
-    generation: Annotated[int, "Number of times that it was to run from its beginning; 0 before the first."]
+    generation: Annotated[int, "The number of its try: how often it was to run; 0 before the first time."]
     exit_code: Annotated[int | None, "Null until it has ended, and if it ended without a record."]
     why: Annotated[
         str | None,
-        "Why it was ended: `limit`, `oom`, `xid`, `stop` (the run) or `cancel` (it alone); null if it ended by itself.",
+        "Why it was ended: `limit`, `oom`, `xid`, `stop` (the run) or `cancel` (it alone); or why it did not run: "
+        "`max_failures`. Null if it ended by itself.",
     ]
     began_at: Moment | None
     seconds: Annotated[float | None, "How long it ran."]
@@ -64,6 +66,8 @@ class Command:
     rank: Annotated[int | None, "The rank of the machine that ran it."]
     output_bytes: Annotated[int | None, "Null until it has ended."]
     text: Annotated[str, "The command itself; at most its first 4,096 characters in a page."]
+    failures: Annotated[int, "How often it failed and was to run again because of `list.retries`."] = 0
+    deaths: Annotated[int, "How many machines died without notice while they may have been running it."] = 0
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,7 @@ def counted(item: CommandList) -> Progress:
         lost=item.lost,
         cancelled=item.cancelled,
         not_run=item.not_run,
+        repeated=item.repeated,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from provisioner.core.commands.blocks import Blocks
+from provisioner.core.commands.blocks import Blocks, Count
 from provisioner.core.commands.blocks import CommandState as Stored
 from provisioner.core.commands.records import CommandList, RecordChunk
 from provisioner.core.errors import Conflict, Invalid, NotFound
@@ -18,6 +18,7 @@ from provisioner.core.protocol.keys import chunk_key
 from provisioner.core.protocol.words import RECORDS
 from provisioner.core.recipe import duration
 from provisioner.core.run.lists.receiving import RECORDS_MOST
+from provisioner.core.run.lists.repeating import options_of, too_many
 from provisioner.core.run.records import Node, Run
 from provisioner.core.views.codec import moment
 from provisioner.core.views.commands import OPEN, Command, CommandPage, CommandState
@@ -61,6 +62,8 @@ class _Place:
     index: int
     state: CommandState
     generation: int
+    failures: int
+    deaths: int
 
 
 @dataclass(frozen=True)
@@ -105,21 +108,26 @@ class Commands:
                 picked, last = picked[:at], picked[at - 1].index
                 break
         ended = self._ended(chunks.values(), {place.index for place in picked})
-        texts = self._texts.texts(found, [place.index for place in picked])
+        texts, early = (
+            self._texts.texts(found, [place.index for place in picked]),
+            too_many(commands, options_of(found)),
+        )
         views = tuple(
-            _view(place, _of(place, ended), begun.get(place.index), text[:TEXT_MOST])
+            _view(place, _of(place, ended), begun.get(place.index), text[:TEXT_MOST], early=early)
             for place, text in zip(picked, texts, strict=True)
         )
         return CommandPage(views, str(last) if last + 1 < commands.total else None)
 
     def get(self, run: str, index: int) -> Command:
-        found, place, begun = self._place(run, index)
+        found, commands = self._list(run)
+        place, begun = self._place(found, commands, index)
         ended = self._ended(self._chunks(found, place), {index})
         [text] = self._texts.texts(found, [index])
-        return _view(place, _of(place, ended), begun, text)
+        return _view(place, _of(place, ended), begun, text, early=too_many(commands, options_of(found)))
 
     def output(self, run: str, index: int) -> Iterator[bytes]:
-        found, place, begun = self._place(run, index)
+        found, commands = self._list(run)
+        place, begun = self._place(found, commands, index)
         chunks = self._store.record_chunks(found.id, index, index)
         tries = self._ended(chunks, {index})
         last = _of(place, tries) or max(tries, key=lambda each: each.end.generation, default=None)
@@ -132,7 +140,8 @@ class Commands:
         return self._job_log(found, commands)
 
     def stop(self, run: str, index: int) -> Command:
-        found, _, _ = self._place(run, index)
+        found, commands = self._list(run)
+        self._place(found, commands, index)
         self._acting.stop(found, index)
         return self.get(found.id, index)
 
@@ -159,7 +168,7 @@ class Commands:
         """Yield the job log, one block of the list after the other."""
         yield joblog.HEADER
         hosts = {(node.attempt, node.rank): node.instance_id for node in self._store.nodes(run.id)}
-        size = commands.block_size
+        size, early = commands.block_size, too_many(commands, options_of(run))
         for first in range(0, commands.total, size):
             indices = range(first, min(first + size, commands.total))
             blocks = Blocks(commands, self._store.blocks(run.id, [first // size]))
@@ -172,11 +181,19 @@ class Commands:
             chunks = self._store.record_chunks(run.id, indices[0], indices[-1]) if wanted else ()
             for at in range(0, len(chunks), CHUNKS_MOST):
                 for each in self._ended(chunks[at : at + CHUNKS_MOST], wanted):
-                    if each.end.generation == places[each.end.index].generation:
-                        ended[each.end.index] = each
+                    index = each.end.index
+                    if newest := _of(places[index], [each, *([ended[index]] if index in ended else [])]):
+                        ended[index] = newest
             over = [index for index in indices if places[index].state in _FINAL]
             rows = (
-                joblog.row(index, _host(ended.get(index), hosts), _end_of(ended.get(index)), text)
+                joblog.row(
+                    index,
+                    _host(ended.get(index), hosts),
+                    _end_of(ended.get(index)),
+                    text,
+                    places[index].generation,
+                    _why(places[index], ended.get(index), early=early),
+                )
                 for index, text in zip(over, self._texts.texts(run, over), strict=True)
             )
             # The rows of a block may be larger than the memory.
@@ -190,13 +207,12 @@ class Commands:
             raise Invalid(f"run {found.id[:12]} has one command; only runs of a list have numbered commands")
         return found, commands
 
-    def _place(self, run: str, index: int) -> tuple[Run, _Place, _Begun | None]:
-        found, commands = self._list(run)
+    def _place(self, run: Run, commands: CommandList, index: int) -> tuple[_Place, _Begun | None]:
         if not 0 <= index < commands.total:
-            raise NotFound(f"run {found.id[:12]} has no command {index}: its commands are 0 to {commands.total - 1}")
-        begun = _begun(self._store.nodes(found.id))
-        blocks = Blocks(commands, self._store.blocks(found.id, [index // commands.block_size]))
-        return found, _place(blocks, index, begun, frozenset(commands.stops)), begun.get(index)
+            raise NotFound(f"run {run.id[:12]} has no command {index}: its commands are 0 to {commands.total - 1}")
+        begun = _begun(self._store.nodes(run.id))
+        blocks = Blocks(commands, self._store.blocks(run.id, [index // commands.block_size]))
+        return _place(blocks, index, begun, frozenset(commands.stops)), begun.get(index)
 
     def _picked(
         self, commands: CommandList, begun: Mapping[int, _Begun], which: CommandFilter
@@ -286,15 +302,22 @@ def _place(blocks: Blocks, index: int, begun: Mapping[int, _Begun], stops: Colle
         state = CommandState.CANCELLED
     if state is CommandState.ASSIGNED and index in begun and begun[index].generation == generation:
         state = CommandState.RUNNING
-    return _Place(index, state, generation)
+    counts = (blocks.count(index, name) for name in (Count.FAILURES, Count.DEATHS))
+    return _Place(index, state, generation, *counts)
 
 
 def _of(place: _Place, ended: Iterable[_Ended]) -> _Ended | None:
-    """Return the record that gave the command its state, or None."""
+    """Return the record that gave the command its state, or None.
+
+    If the run ended before a command that had failed could run again, that is the record of an earlier try.
+    """
     if place.state not in _RECORDED:
         return None
-    found = (each for each in ended if (each.end.index, each.end.generation) == (place.index, place.generation))
-    return next(found, None)
+    mine = (each for each in ended if each.end.index == place.index and each.end.generation <= place.generation)
+    newest = max(mine, key=lambda each: each.end.generation, default=None)
+    if newest is None or (newest.end.generation < place.generation and place.state is not CommandState.FAILED):
+        return None
+    return newest
 
 
 def _end_of(ended: _Ended | None) -> CommandEnd | None:
@@ -302,11 +325,20 @@ def _end_of(ended: _Ended | None) -> CommandEnd | None:
     return ended.end if ended and ended.end.why != "skip" else None
 
 
+def _why(place: _Place, ended: _Ended | None, *, early: bool) -> str:
+    """Return why the command ended or did not run, or ""; `early` is whether `list.max_failures` ended the list."""
+    if end := _end_of(ended):
+        return end.why
+    if ended is not None:
+        return "cancel"
+    return "max_failures" if early and place.state is CommandState.NOT_RUN else ""
+
+
 def _host(ended: _Ended | None, hosts: Mapping[tuple[int, int], str]) -> str:
     return hosts.get((ended.chunk.attempt, ended.chunk.rank), "") if ended else ""
 
 
-def _view(place: _Place, ended: _Ended | None, begun: _Begun | None, text: str) -> Command:
+def _view(place: _Place, ended: _Ended | None, begun: _Begun | None, text: str, *, early: bool) -> Command:
     end = _end_of(ended)
     running = begun if place.state is CommandState.RUNNING else None
     by = ended.chunk if ended else running.node if running else None
@@ -315,11 +347,13 @@ def _view(place: _Place, ended: _Ended | None, begun: _Begun | None, text: str) 
         state=place.state,
         generation=place.generation,
         exit_code=end.code if end else None,
-        why=end.why or None if end else "cancel" if ended else None,
+        why=_why(place, ended, early=early) or None,
         began_at=moment(end.began if end else running.at if running else None),
         seconds=end.took if end else None,
         attempt=by.attempt if by else None,
         rank=by.rank if by else None,
         output_bytes=sum(length for _, _, length in end.extents) if end else None,
         text=text,
+        failures=place.failures,
+        deaths=place.deaths,
     )

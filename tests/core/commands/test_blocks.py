@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core.commands.blocks import EDGES, FINAL, GENERATION_MOST, Blocks, CommandState, WrongChange
+from provisioner.core.commands.blocks import EDGES, FINAL, GENERATION_MOST, Blocks, CommandState, Count, WrongChange
 from provisioner.core.commands.records import BLOCK, Block, CommandList
 
 FRESH, OUT, WAITING = CommandState.FRESH, CommandState.OUT, CommandState.WAITING
@@ -136,6 +136,41 @@ def test_changed_blocks_are_read_back() -> None:
     (third,) = again.changed()
     assert (third.id, third.version, third.waiting) == ("r1.000001", 9, 0)
     assert again.numbers == [0, 1]
+
+
+def test_a_failed_command_runs_again_with_its_next_generation_and_is_counted() -> None:
+    """The count is kept apart from the generation, which also grows with each loss. A block without counts has none."""
+    blocks = Blocks(LIST, ())
+    for index in (0, 1):
+        blocks.hand_out(index)
+    (plain,) = blocks.changed()
+    assert (plain.failures, plain.deaths, plain.excused) == (b"", b"", b"")
+    blocks.take_back(0)
+    blocks.hand_out(0)
+    blocks.repeat(0)
+    assert (blocks.state(0), blocks.generation(0), blocks.count(0, Count.FAILURES)) == (WAITING, 3, 1)
+    blocks.add(1, Count.DEATHS)
+    again = Blocks(replace(LIST, next=2), blocks.changed())
+    assert [[again.count(index, name) for index in (0, 1, 4)] for name in Count] == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert list(again.by_count(0, 3, Count.FAILURES, Count.EXCUSED)) == [(0, 1, True), (1, 2, False)]
+    assert list(again.by_count(0, 2, Count.DEATHS, least=2)) == [(0, 2, False)]
+    with pytest.raises(WrongChange):
+        again.repeat(0)
+
+
+def test_a_failure_on_a_bad_machine_is_excused_once() -> None:
+    """No other change leaves a final state, and no other final state is left."""
+    blocks = with_states(CommandState.FAILED, OUT, CommandState.SUCCEEDED, WAITING)
+    blocks.excuse(0)
+    assert (blocks.state(0), blocks.generation(0), blocks.count(0, Count.EXCUSED)) == (WAITING, 2, 1)
+    blocks.hand_out(0)
+    blocks.end(0, CommandState.FAILED)
+    for index in range(4):
+        with pytest.raises(WrongChange):
+            blocks.excuse(index)
+    for again in (blocks.take_back, blocks.repeat, blocks.give_back):
+        with pytest.raises(WrongChange):
+            again(0)
 
 
 def test_a_block_that_was_not_loaded_is_an_error() -> None:

@@ -11,6 +11,15 @@ from provisioner.core.recipe.recipe import Recipe, parse_recipe, with_overrides
 from tests.support.recipes import REQUIRED, SCHEMA, SEED, problem, problems, recipe
 
 LINES = ["echo 0", "false", "echo 2"]
+#: The options of a list as they are stored.
+DEFAULTS = {
+    "limit": "never",
+    "retries": 0,
+    "retry_on": [],
+    "max_failures": "never",
+    "on_max": "finish",
+    "restart_lost": True,
+}
 OPTION = "the shell would read a command that begins with - as an option; begin with the program"
 
 
@@ -33,7 +42,7 @@ def test_stored_list_is_read_as_it_was_written() -> None:
     made = recipe(command=["a\r\nb", "ü"], nprocs=8, list={"limit": "90s"})
     assert Recipe.load(made.dump()) == made
     spec = json.loads(made.dump())["spec"]
-    assert (spec["command"], spec["nprocs"], spec["list"]) == (["a\nb", "ü"], 8, {"limit": "90s"})
+    assert (spec["command"], spec["nprocs"], spec["list"]) == (["a\nb", "ü"], 8, {**DEFAULTS, "limit": "90s"})
     assert recipe(command=LINES).spec.list.limit is None
     # A recipe of an earlier version has neither field.
     spec = json.loads(recipe().dump())
@@ -82,21 +91,35 @@ PROBLEMS: list[tuple[dict[str, Any], str]] = [
     ({"list": {"limit": "1m"}}, "list: list is for a list of commands; write command as a list, or leave list out"),
     (
         {"command": LINES, "retry": {"on": [1]}},
-        "retry.on: not in this version: choosing which commands of a list to repeat; leave it out",
+        "retry.on: retry.on is for a single command; for a list, write list.retries and list.retry_on",
     ),
     (
         {"command": LINES, "retry": {"requeue_on": [1]}},
-        "retry.requeue_on: not in this version: commands of a list that run again; leave it out",
+        "retry.requeue_on: retry.requeue_on is for a single command; for a list, write list.retries and list.retry_on",
     ),
     (
         {"command": LINES, "retry": {"rerun": "before_start"}},
-        "retry.rerun: not in this version: leaving lost commands of a list; leave it out",
+        "retry.rerun: retry.rerun is for a single command; for a list, write list.restart_lost",
     ),
     ({"command": LINES, "list": {"limt": "1m"}}, "list.limt: unknown field; did you mean limit?"),
     (
-        {"command": LINES, "list": {"retries": 3}},
-        "list.retries: found '3'; not in this version: repeating commands; leave it out",
+        {"command": LINES, "list": {"retries": 101}},
+        "list.retries: found '101'; write how often a command that failed runs again, 0 to 100",
     ),
+    (
+        {"command": LINES, "list": {"retry_on": ["oom", 0]}},
+        "list.retry_on[1]: found '0'; write an exit code, 1 to 255, or oom or limit",
+    ),
+    (
+        {"command": LINES, "list": {"retry_on": ["stop"]}},
+        "list.retry_on[0]: found 'stop'; write an exit code, 1 to 255, or oom or limit",
+    ),
+    (
+        {"command": LINES, "list": {"max_failures": -1}},
+        "list.max_failures: found '-1'; write the number of commands that may fail, 0 to 999999999, or never",
+    ),
+    ({"command": LINES, "list": {"on_max": "stop"}}, "list.on_max: found 'stop'; write 'finish' or 'kill'"),
+    ({"command": LINES, "list": {"restart_lost": "maybe"}}, "list.restart_lost: found 'maybe'; write true or false"),
 ]
 
 
@@ -120,16 +143,25 @@ def test_longest_command_and_longest_list_are_accepted() -> None:
 
 def test_fields_without_effect_are_accepted() -> None:
     """A list in a recipe of Saturn's, or in one that `get` has shown, keeps its defaults."""
-    harmless: dict[str, Any] = {
-        "retries": None,
-        "retry_on": [],
-        "max_failures": "never",
-        "on_max": "finish",
-        "restart_lost": True,
-    }
-    spec = {"command": LINES, "nprocs": None, "list": {"limit": "never", **harmless}, "scale": 1}
-    assert recipe(**spec) == recipe(command=LINES)
+    nothing = dict.fromkeys(("retries", "retry_on", "max_failures", "on_max", "restart_lost"))
+    spec = {"command": LINES, "nprocs": None, "list": {"limit": "never", **nothing}, "scale": 1}
+    assert recipe(**spec) == recipe(**spec | {"list": DEFAULTS}) == recipe(command=LINES)
     jsonschema.validate({"type": "job", "spec": {**REQUIRED, **spec}}, SCHEMA)
+
+
+def test_failed_commands_run_again_as_the_recipe_says() -> None:
+    """Stored options are read as they were written, also those of an earlier version, which had only the limit."""
+    options = {"retries": 3, "retry_on": [75, "oom"], "max_failures": 0, "on_max": "kill", "restart_lost": False}
+    made = recipe(command=LINES, list=options)
+    found = made.spec.list
+    assert (found.retries, found.retry_on, found.max_failures) == (3, (75, "oom"), 0)
+    assert (found.on_max, found.restart_lost) == ("kill", False)
+    assert Recipe.load(made.dump()) == made
+    assert json.loads(made.dump())["spec"]["list"] == {"limit": "never", **options}
+    jsonschema.validate({"type": "job", "spec": {**REQUIRED, "command": LINES, "list": options}}, SCHEMA)
+    older = json.loads(recipe(command=LINES).dump())
+    older["spec"]["list"] = {"limit": "never"}
+    assert Recipe.load(json.dumps(older)) == recipe(command=LINES)
 
 
 def test_list_keeps_no_machines_for_another_attempt() -> None:

@@ -9,7 +9,6 @@ import yaml
 
 from provisioner.core.recipe.attachments import Packages
 from provisioner.core.recipe.jobs import Catchup, Concurrency, Schedule
-from provisioner.core.recipe.lists import ListOptions
 from provisioner.core.recipe.recipe import (
     Spec,
     parse_recipe,
@@ -23,11 +22,6 @@ LATER: list[tuple[str, Any]] = [
     ("start_dind", True),
     ("dask_cluster", {"num_workers": 3}),
     ("status", "running"),
-    ("list.retries", 3),
-    ("list.retry_on", [1]),
-    ("list.max_failures", 10),
-    ("list.on_max", "kill"),
-    ("list.restart_lost", False),
     ("extra_packages.conda", {"install": "numpy"}),
     ("extra_packages.cran", "dplyr"),
     ("extra_packages.remotes", ["a/b"]),
@@ -48,7 +42,7 @@ def test_every_field_of_saturns_is_known() -> None:
     """Each field is supported, or refused by name. A refused field must be in LATER, whose fields another test uses."""
     assert set(Spec.model_fields) >= SATURN
     assert set(Packages.model_fields) == SATURN_PACKAGES
-    for at, model in (("", Spec), ("extra_packages.", Packages), ("list.", ListOptions)):
+    for at, model in (("", Spec), ("extra_packages.", Packages)):
         refused = {f"{at}{name}" for name, info in model.model_fields.items() if info.annotation is type(None)}
         # Fields that another server fills in are ignored.
         assert refused - {"subdomain"} <= {name for name, _ in LATER}

@@ -11,6 +11,7 @@ from dataclasses import replace
 from provisioner.core.commands.records import Batch, CommandList, Worker
 from provisioner.core.protocol.messages import ListOrders, Orders, Stop, limit_of
 from provisioner.core.protocol.words import Outcome, Step
+from provisioner.core.recipe.lists import ListOptions
 from provisioner.core.recipe.parts import Limits, Retry
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import progress, verdicts
@@ -128,10 +129,13 @@ def verdict(commands: CommandList, now: float) -> Verdict | None:
     return Verdict(Outcome.FAILED, reason, now, 1, Step.COMMAND)
 
 
-def orders(run: Run, commands: CommandList, worker: Worker | None, batches: Iterable[Batch]) -> Orders:
+def orders(
+    run: Run, commands: CommandList, worker: Worker | None, batches: Iterable[Batch], options: ListOptions
+) -> Orders:
     """Return the orders for a machine of a list run; `batches` are all open batches of the run.
 
-    As soon as the machine has the last commands, the orders say that no batch follows; then it ends by itself.
+    As soon as the machine has the last commands, the orders say that no batch follows; then it ends by itself. With
+    `list.retries` each of these may run again, so the machine waits for the end of the list.
     """
     found = Orders(stop_of(run) or _release_of(worker), run.followed_until)
     if worker is None:
@@ -141,7 +145,7 @@ def orders(run: Run, commands: CommandList, worker: Worker | None, batches: Iter
     number = min(missing) - 1 if missing else worker.batches
     recalls = recalling.orders(batch for batch in out if batch.node == worker.id)
     mine = all(batch.node == worker.id for batch in out)
-    last = mine and not missing and not recalls and not commands.remaining
+    last = mine and not missing and not recalls and not commands.remaining and not options.retries
     stops = _stops(commands.stops, (batch for batch in out if batch.node == worker.id))
     return replace(found, commands=ListOrders(number, last, recalls, stops)) if number or last else found
 

@@ -6,7 +6,7 @@ its inbox once more and records what it finds, before the machine's other comman
 
 from collections.abc import Mapping
 
-from provisioner.core.commands.blocks import GENERATION_MOST, CommandState
+from provisioner.core.commands.blocks import GENERATION_MOST, CommandState, Count
 from provisioner.core.commands.records import Worker
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.lists.ledger import Ledger
@@ -80,7 +80,9 @@ def may_seal(run: Run, ledger: Ledger) -> bool:
 
 
 def seal(ledger: Ledger, run: Run, now: float) -> None:
-    """Give commands that were never begun their final state, if the run is over; at most SEAL_MOST blocks of them.
+    """Give commands that wait their final state, if the run is over; at most SEAL_MOST blocks of them.
+
+    A command that has failed, and would have run again, has failed.
 
     The ledger has at most SEAL_MOST blocks with commands that wait, and the block of the list's `next`. Repeat until
     the list has `sealed_at`.
@@ -89,7 +91,8 @@ def seal(ledger: Ledger, run: Run, now: float) -> None:
         return
     for number in ledger.blocks.numbers:
         for first, count, _ in list(ledger.blocks.runs_of(number, CommandState.WAITING)):
-            ledger.end(first, CommandState.NOT_RUN, count)
+            for here, several, failed in list(ledger.blocks.by_count(first, count, Count.FAILURES, Count.EXCUSED)):
+                ledger.end(here, CommandState.FAILED if failed else CommandState.NOT_RUN, several)
     commands = ledger.commands
     after = min(commands.total, (commands.next // commands.block_size + SEAL_MOST) * commands.block_size)
     here = commands.next

@@ -29,7 +29,7 @@ class Ledger:
         """`workers` are all workers of the run, and `batches` all its open batches."""
         self._commands = commands
         self._counts: dict[str, int] = {
-            name: getattr(commands, name) for name in (*COUNTERS.values(), "next", "retried", "halted")
+            name: getattr(commands, name) for name in (*COUNTERS.values(), "next", "retried", "repeated", "halted")
         }
         #: By node id.
         self.workers = {each.id: each for each in workers}
@@ -71,6 +71,16 @@ class Ledger:
             self._moved(here, self.blocks.take_back(here, several), CommandState.WAITING)
             self._counts["retried"] += several
 
+    def repeat(self, first: int, count: int = 1) -> None:
+        """Let commands that have failed run again."""
+        self._moved(first, self.blocks.repeat(first, count), CommandState.WAITING)
+        self._counts["repeated"] += count
+
+    def excuse(self, index: int) -> None:
+        """Let a command whose final state is FAILED run again."""
+        self._moved(index, self.blocks.excuse(index), CommandState.WAITING)
+        self._counts["repeated"] += 1
+
     def give_back(self, first: int, count: int = 1) -> None:
         """Let commands wait that their machine has not begun and never will; cancel those that were stopped."""
         for here, several in self._unstopped(first, count):
@@ -85,6 +95,10 @@ class Ledger:
     def stop(self, index: int) -> None:
         """Note that a command without a final state is to be stopped alone."""
         self._stops[index] = None
+
+    def is_stopped(self, index: int) -> bool:
+        """Return whether a command without a final state is to be stopped alone."""
+        return index in self._stops
 
     def halted(self) -> None:
         """Count a cancelled command that a machine ended together with its whole work."""

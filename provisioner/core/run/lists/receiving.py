@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from provisioner.core.commands.blocks import CommandState
 from provisioner.core.commands.records import Batch, CommandList, RecordChunk, Worker
 from provisioner.core.protocol.command_lines import LINE_MOST, CommandEnd, read_ends
+from provisioner.core.recipe.lists import ListOptions
 from provisioner.core.run.lists.ledger import Ledger
+from provisioner.core.run.lists.repeating import repeats
 
 #: Maximum number of bytes of a chunk of the stream: the agent closes a segment that exceeds 1 MiB, and the lines of one
 #: end have at most 0.5 MiB.
@@ -21,6 +23,8 @@ RECORDS_MOST = 2 << 20
 WASTE_MOST = 1000
 #: Why a command was ended, if it counts as cancelled.
 CANCELS = frozenset({"stop", "cancel", "skip"})
+#: The options of a list without `retries`.
+NO_RETRIES = ListOptions()
 #: Seconds of a machine's work over which its rate is averaged.
 AVERAGED = 60.0
 #: Minimum seconds that a command counts as occupying its slot, while few have ended: the gap between two commands
@@ -47,8 +51,12 @@ def blocks_of(commands: CommandList, batches: Iterable[Batch]) -> set[int]:
     return {number for first, count, _ in ranges for number in range(first // size, (first + count - 1) // size + 1)}
 
 
-def take_records(ledger: Ledger, node: str, offset: int, data: bytes, now: float) -> Taken:
+def take_records(
+    ledger: Ledger, node: str, offset: int, data: bytes, now: float, options: ListOptions = NO_RETRIES
+) -> Taken:
     """Record the ends in the chunk of a node's stream that begins at byte `offset`; `node` is the node's id.
+
+    Commands that failed wait to run again as `options` say, so pass NO_RETRIES once no command begins any more.
 
     The ledger needs the blocks of the node's open batches (see `blocks_of`). A chunk that is not the next one of the
     stream changes nothing: if `offset` is less than the worker's `records_read`, it was recorded before.
@@ -73,6 +81,8 @@ def take_records(ledger: Ledger, node: str, offset: int, data: bytes, now: float
             taken["dropped"] += 1
         else:
             state = ends[end.index] = _state(end)
+            if state is CommandState.FAILED and repeats(ledger, end, options):
+                ends[end.index] = CommandState.WAITING
             if end.why == "stop":
                 ledger.halted()
             skipped += end.why == "skip"
@@ -83,7 +93,10 @@ def take_records(ledger: Ledger, node: str, offset: int, data: bytes, now: float
             failed += state is CommandState.FAILED
     taken["recorded"] = len(ends)
     for first, count, state in _ranges(ends):
-        ledger.end(first, state, count)
+        if state is CommandState.WAITING:
+            ledger.repeat(first, count)
+        else:
+            ledger.end(first, state, count)
     for number, count in left.items():
         batch = batches[number]
         over = now if batch.left == count else None

@@ -8,6 +8,8 @@ from provisioner.core.views.commands import Progress
 def progress(item: Progress, now: float) -> str:
     """Return how far a list is, for the status of its run."""
     parts = [f"{_ended(item)}{f' ({counts})' if (counts := ', '.join(_others(item))) else ''}"]
+    if item.repeated:
+        parts.append(f"{item.repeated:,} repeated")
     if item.slots:
         parts.append(f"{item.running or 0:,} of {item.slots:,} slots in use")
     if item.rate:

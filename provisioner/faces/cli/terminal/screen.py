@@ -114,11 +114,12 @@ def _reason(run: Run, now: float) -> str:
 def commands(items: Sequence[Command]) -> None:
     """Print the commands of a list."""
     streams.table(
-        ("INDEX", "STATE", "CODE", "TOOK", "RANK", "COMMAND"),
+        ("INDEX", "STATE", "TRY", "CODE", "TOOK", "RANK", "COMMAND"),
         [
             (
                 str(each.index),
                 str(each.state),
+                str(each.generation or "-"),
                 " ".join(filter(None, ("-" if each.exit_code is None else str(each.exit_code), each.why))),
                 "-" if each.seconds is None else _took(each.seconds),
                 "-" if each.rank is None else str(each.rank),

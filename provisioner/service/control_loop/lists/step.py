@@ -13,9 +13,9 @@ from provisioner.core.protocol.batches import BatchHead, encode_batch
 from provisioner.core.protocol.keys import batch_key
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run import story
-from provisioner.core.run.lists import closing, handing, recalling, stopping
+from provisioner.core.run.lists import closing, handing, recalling, repeating, stopping
 from provisioner.core.run.lists.ledger import Ledger
-from provisioner.core.run.lists.receiving import blocks_of, take_records
+from provisioner.core.run.lists.receiving import NO_RETRIES, blocks_of, take_records
 from provisioner.core.run.plan import Plan
 from provisioner.core.run.ranks import stop_of
 from provisioner.core.run.records import Live, Node, Record, Run, Verdict
@@ -80,8 +80,12 @@ class Lists:
     ) -> Sequence[Record]:
         now, news = self._installation.now(), list[Record]()
         ledger = self._ledger(mine, [batch for batch in mine.batches if batch.node in pieces])
+        options = repeating.options_of(mine.run)
+        if not repeating.goes_on(mine.run, mine.commands, options):
+            options = NO_RETRIES
         for node in mine.nodes:
-            taken = [take_records(ledger, node.id, offset, data, now) for offset, data in pieces.get(node.id, ())]
+            several = pieces.get(node.id, ())
+            taken = [take_records(ledger, node.id, offset, data, now, options) for offset, data in several]
             if unreadable := sum(each.unreadable for each in taken):
                 news.append(replace(node, unreadable=node.unreadable + unreadable))
                 if not node.unreadable:

@@ -8,6 +8,7 @@ import pytest
 from provisioner.core.commands.records import Batch, CommandList, Worker
 from provisioner.core.protocol.messages import ListOrders, Orders, Recall, Span, Stop
 from provisioner.core.protocol.words import Outcome, Step
+from provisioner.core.recipe.lists import ListOptions
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run.lists.advancing import advance, first_begin, orders, verdict
 from provisioner.core.run.progress import Advance
@@ -17,6 +18,7 @@ from tests.support.lists import NODE, a_list, batch, worker
 from tests.support.samples import NOW, at_work, held, recipe, report, result
 
 STOP = Stop(Outcome.CANCELLED, "stopped by a user", NOW)
+PLAIN = ListOptions()
 OPEN = a_list(12, next=4, out=4)
 ALL = a_list(12, next=12, succeeded=12)
 AT_WORK = held({"report": report(Step.COMMAND), "reported_at": NOW})
@@ -291,7 +293,7 @@ def test_losses_do_not_count_while_commands_end() -> None:
 
 def test_a_released_machine_is_told_to_end_and_then_presumed_to_have_ended() -> None:
     released = worker(released_at=NOW)
-    told = orders(list_run(), OPEN, released, [])
+    told = orders(list_run(), OPEN, released, [], PLAIN)
     assert told.stop
     assert (told.stop.outcome, told.stop.at) == (Outcome.SUCCEEDED, NOW)
     silent = {
@@ -326,7 +328,7 @@ def test_an_attempt_that_was_settled_is_followed_by_the_next_one() -> None:
 
 
 def told(commands: CommandList, *batches: Batch, **fields: Any) -> ListOrders | None:
-    return orders(list_run(), commands, worker(**fields), batches).commands
+    return orders(list_run(), commands, worker(**fields), batches, PLAIN).commands
 
 
 def test_a_machine_is_told_of_the_batches_in_its_mailbox() -> None:
@@ -344,6 +346,8 @@ def test_a_machine_with_the_last_commands_is_told_so() -> None:
     """Not while commands wait, nor while another machine, which may be lost, has some."""
     mine, rest = batch((0, 12, 1), put_at=NOW), a_list(12, next=12, out=12)
     assert told(rest, mine, batches=1) == ListOrders(1, last=True)
+    retried = orders(list_run(), rest, worker(batches=1), [mine], ListOptions(retries=1)).commands
+    assert retried == ListOrders(1), "each of them may run again"
     assert told(rest, replace(mine, put_at=None), batches=1) is None
     assert told(a_list(12, next=11, out=11), mine, batches=1) == ListOrders(1)
     assert told(a_list(12, next=12, out=11, waiting=1), mine, batches=1) == ListOrders(1)
@@ -353,7 +357,7 @@ def test_a_machine_with_the_last_commands_is_told_so() -> None:
 def test_a_machine_whose_commands_are_recalled_is_told_so() -> None:
     """It is not told that no batch follows."""
     recalled = batch((0, 4, 1), put_at=NOW, recall_at=NOW, spare=2)
-    told = orders(list_run(), a_list(4, next=4, out=4), worker(batches=1), [recalled])
+    told = orders(list_run(), a_list(4, next=4, out=4), worker(batches=1), [recalled], PLAIN)
     assert told == Orders(commands=ListOrders(1, False, (Recall(1, 2),)))
 
 
@@ -366,6 +370,6 @@ def test_a_machine_is_told_which_of_its_commands_to_stop() -> None:
 
 def test_orders_have_the_stop_and_the_followers() -> None:
     run = list_run(stop=STOP, followed_until=NOW)
-    assert orders(run, OPEN, None, []) == Orders(STOP, NOW)
-    assert orders(run, OPEN, worker(), []) == Orders(STOP, NOW)
-    assert orders(list_run(), OPEN, None, []) == Orders()
+    assert orders(run, OPEN, None, [], PLAIN) == Orders(STOP, NOW)
+    assert orders(run, OPEN, worker(), [], PLAIN) == Orders(STOP, NOW)
+    assert orders(list_run(), OPEN, None, [], PLAIN) == Orders()

@@ -8,6 +8,7 @@ from provisioner.core.commands.blocks import GENERATION_MOST, CommandState, Wron
 from provisioner.core.commands.records import Worker
 from provisioner.core.protocol.messages import ListReport, Running, Stop
 from provisioner.core.protocol.words import Outcome, Step
+from provisioner.core.recipe.lists import ListOptions
 from provisioner.core.run.lists import closing
 from provisioner.core.run.lists.closing import SEAL_MOST, close, may_close, note_listing, seal
 from provisioner.core.run.lists.receiving import RECORDS_MOST, take_records
@@ -196,6 +197,15 @@ def test_sealing_gives_every_command_its_final_state() -> None:
     assert kept.states() == [SUCCEEDED, *[NOT_RUN] * 11]
     assert (kept.commands.sealed_at, kept.commands.open, kept.commands.not_run) == (NOW, 0, 11)
     assert sealed(kept, ended()).commands.sealed_at == NOW
+
+
+def test_a_command_that_would_have_run_again_has_failed() -> None:
+    """Its last record says so; one that waits because its machine was lost was not run."""
+    kept = handed_out(12, 3)
+    ledger = kept.ledger()
+    take_records(ledger, NODE, 0, line(0, 1), NOW, ListOptions(retries=1))
+    kept.save(ledger)
+    assert sealed(closed(kept), ended()).states()[:3] == [CommandState.FAILED, NOT_RUN, NOT_RUN]
 
 
 def test_a_list_is_not_sealed_before_the_run_has_ended() -> None:

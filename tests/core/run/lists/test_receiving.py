@@ -6,20 +6,26 @@ from hypothesis import strategies as st
 
 from provisioner.core.commands.blocks import CommandState
 from provisioner.core.protocol.command_lines import LINE_MOST
+from provisioner.core.recipe.lists import ListOptions
+from provisioner.core.run.lists import repeating
 from provisioner.core.run.lists.closing import close, note_listing
 from provisioner.core.run.lists.handing import hand_out
-from provisioner.core.run.lists.receiving import WASTE_MOST, Taken, blocks_of, take_records
+from provisioner.core.run.lists.receiving import NO_RETRIES, WASTE_MOST, Taken, blocks_of, take_records
+from provisioner.core.run.lists.stopping import stop
 from tests.support.lists import NODE, Kept, a_list, batch, handed_out, line, worker
 from tests.support.samples import NOW, at_work, held
 
 OUT, SUCCEEDED, FAILED = CommandState.OUT, CommandState.SUCCEEDED, CommandState.FAILED
+WAITING = CommandState.WAITING
 
 
-def take(kept: Kept, data: bytes, *, offset: int | None = None, node: str = NODE) -> Taken:
+def take(
+    kept: Kept, data: bytes, *, offset: int | None = None, node: str = NODE, options: ListOptions = NO_RETRIES
+) -> Taken:
     """Record a chunk of the node's stream, by default the next one, in one transaction."""
     ledger = kept.ledger()
     here = kept.workers[node].records_read if offset is None else offset
-    taken = take_records(ledger, node, here, data, NOW)
+    taken = take_records(ledger, node, here, data, NOW, options)
     kept.save(ledger)
     return taken
 
@@ -77,6 +83,72 @@ def test_the_state_follows_from_code_and_cause(end: bytes, state: CommandState) 
     take(kept, end)
     assert kept.states()[0] is state
     assert kept.workers[NODE].failed == (state is FAILED)
+
+
+@pytest.mark.parametrize(
+    ("retry_on", "end", "again"),
+    [
+        ((), line(0, 1), True),
+        ((), line(0, 143, why="limit"), True),
+        ((), line(0), False),
+        ((), line(0, 143, why="stop"), False),
+        ((), line(0, 143, why="cancel"), False),
+        ((75, "oom"), line(0, 75), True),
+        ((75, "oom"), line(0, 1), False),
+        ((75, "oom"), line(0, 137, why="oom"), True),
+        ((75, "oom"), line(0, 137), False),
+        ((75, "oom"), line(0, 143, why="limit"), False),
+        ((137,), line(0, 137, why="oom"), True),
+        ((143,), line(0, 143, why="limit"), False),
+        (("limit",), line(0, 0, why="limit"), True),
+    ],
+)
+def test_failures_that_the_recipe_names_are_repeated(retry_on: tuple[int | str, ...], end: bytes, again: bool) -> None:
+    """The exit code of a command that reached its limit is that of the signal, and says nothing."""
+    kept = handed_out(12, 1)
+    take(kept, end, options=ListOptions(retries=1, retry_on=retry_on))
+    assert (kept.states()[0] is WAITING) == again
+    assert (kept.generation(0), kept.commands.repeated, kept.commands.failed) == (
+        (2, 1, 0) if again else (1, 0, kept.workers[NODE].failed)
+    )
+    assert kept.workers[NODE].ended == 1
+
+
+def test_a_command_runs_again_at_most_as_often_as_the_recipe_says() -> None:
+    """A machine that was lost in between uses up no retry."""
+    kept, options = handed_out(12, 1), ListOptions(retries=2)
+    for generation, state in ((1, WAITING), (3, WAITING), (4, FAILED)):
+        take(kept, line(0, 1, generation=generation, number=generation), options=options)
+        assert kept.states()[0] is state
+        if state is WAITING:
+            ledger = kept.ledger()
+            hand_out(ledger, {NODE: 1})
+            kept.save(ledger)
+        if generation == 1:
+            ledger = kept.ledger()
+            ledger.take_back(0)
+            ledger.put(ledger.batches[f"{NODE}.2"], left=0, closed_at=NOW)
+            hand_out(ledger, {NODE: 1})
+            kept.save(ledger)
+    assert (kept.commands.repeated, kept.commands.retried, kept.commands.failed) == (2, 1, 1)
+
+
+def test_a_command_that_is_being_stopped_is_not_repeated() -> None:
+    """It may fail by itself before the order arrives."""
+    kept = handed_out(12, 1)
+    ledger = kept.ledger()
+    stop(ledger, 0)
+    kept.save(ledger)
+    take(kept, line(0, 1), options=ListOptions(retries=1))
+    assert kept.states()[0] is FAILED
+
+
+def test_a_command_with_the_last_generation_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generation is one byte."""
+    monkeypatch.setattr(repeating, "GENERATION_MOST", 1)
+    kept = handed_out(12, 1)
+    take(kept, line(0, 1), options=ListOptions(retries=1))
+    assert kept.states()[0] is FAILED
 
 
 @pytest.mark.parametrize(
