@@ -18,7 +18,7 @@ from provisioner.rehearsal.fakes.clock import CountingIds
 from tests.support.lists import a_list
 from tests.support.stored import run
 
-UPLOAD = Upload("u1", "ann", 1.0, 12, 900, (0,), "5e")
+UPLOAD = Upload("u1", "ann", 1.0, 12, 900, (0,), "5e", 20)
 
 #: A run and its list as version 0005 stored them.
 _OLD = """

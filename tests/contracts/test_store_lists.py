@@ -38,7 +38,7 @@ def chunk(offset: int, first: int, last: int, *, of: str = "r1", attempt: int = 
 
 
 def upload(id: str = "u1", *, owner: str = "ann", at: float = 1.0, size: int = 900) -> Upload:
-    return Upload(id, owner, at, 12, size, (0, 5, 7), "5e")
+    return Upload(id, owner, at, 12, size, (0, 5, 7), "5e", 20)
 
 
 def with_upload(id: str = "r1", upload: str = "u1", owner: str = "ann") -> Run:
@@ -178,9 +178,9 @@ def test_an_upload_counts_while_it_is_unused_or_a_run_with_it_is_unfinished(stor
     with pytest.raises(LimitReached):
         store.save([upload("u2", size=2_900)], limits=more)
     store.save([replace(each, done_at=9.0) for each in store.live().runs])
-    store.save([upload("u2", size=3_900)], limits=more)
+    store.save([upload("u2", size=3_700)], limits=more)
     # A finished run's upload counts again for a new run.
     with pytest.raises(LimitReached):
-        store.add_run(with_upload("r3"), 0.0, limits=OwnerLimits(stored_bytes=4_400 + len(encode(with_upload("r3")))))
+        store.add_run(with_upload("r3"), 0.0, limits=OwnerLimits(stored_bytes=4_300 + len(encode(with_upload("r3")))))
     assert store.drop_upload("u2")
     assert store.add_run(with_upload("r3"), 0.0, limits=limits)

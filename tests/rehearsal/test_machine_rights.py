@@ -60,6 +60,8 @@ def test_a_machine_may_do_its_work(rig: Rig, method: str, key: str) -> None:
         ("get", "inbox/{me}/0000000001"),
         ("get", "runs/1/log/output"),
         ("get", "installation.json"),
+        ("get", "uploads/1/000000"),
+        ("put", "uploads/1/000000"),
         ("put", "machines/{me}/work"),
         ("put", "machines/{me}/orders"),
         ("put", "machines/{me}/work/2"),

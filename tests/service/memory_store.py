@@ -84,7 +84,7 @@ class MemoryStore:
         uploads = self._where(
             Upload, lambda each: each.owner == owner and (each.id in using or not self._uses(each.id))
         )
-        size = sum(len(encode(each)) for each in (*runs, *jobs)) + sum(each.size for each in uploads)
+        size = sum(len(encode(each)) for each in (*runs, *jobs, *uploads)) + sum(each.size for each in uploads)
         return Usage(len(runs), size)
 
     def _uses(self, upload: str) -> bool:

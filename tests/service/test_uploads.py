@@ -7,18 +7,20 @@ import pytest
 
 from provisioner.core.access.callers import Caller
 from provisioner.core.access.owner_limits import OwnerLimits
-from provisioner.core.commands.uploads import PARTS, part_key
+from provisioner.core.commands.uploads import PARTS, part_key, upload_of
 from provisioner.core.errors import Conflict, Failed, Forbidden, Invalid, LimitReached, NotFound, Throttled
 from provisioner.core.protocol.batches import decode_batch
 from provisioner.core.run.lists import uploading
 from provisioner.core.run.work_order import loaded
 from provisioner.core.views.commands import CommandState
 from provisioner.ports.control.lists import every
+from provisioner.service.collectors import uploads as sweeping
 from provisioner.service.control import OnBehalf
 from provisioner.service.control_loop.lists.texts import Texts
 from provisioner.service.control_loop.loop import Intervals
 from tests.service.attacked import Counted
 from tests.service.listed import Listed
+from tests.service.trouble import Call, Crash, Fate, calm
 from tests.service.world import World, parts
 
 ANN = Caller("t1", ("ann",), admin=False, source="10.0.0.1")
@@ -121,10 +123,10 @@ def test_an_upload_that_takes_too_long_is_deleted(world: World) -> None:
 
     def lines() -> Iterator[bytes]:
         yield TEXT
-        world.advance(13 * 3600.0)
+        world.advance(5 * 3600.0)
         yield b"\n" + TEXT
 
-    with pytest.raises(Failed, match="took more than 12 h"):
+    with pytest.raises(Failed, match="took more than 4 h"):
         ann(world).uploads.add(lines())
     assert stored(world) == []
 
@@ -139,7 +141,7 @@ def test_a_run_executes_the_uploaded_commands(world: World) -> None:
     assert (spec.commands, spec.together) == (("run {}",), 1)
     commands = world.store.command_list(run.id)
     assert commands
-    assert (commands.total, commands.batch_most) == (10, 3)
+    assert (commands.total, commands.batch_most) == (10, (8 << 20) // len("echo 0 é\0".encode()))
     assert ann(world).jobs.record("train").recipe != run.recipe
 
 
@@ -183,8 +185,9 @@ def test_a_start_without_an_upload_has_the_digest_of_earlier_versions(world: Wor
     assert run.inputs == "6e6845a241430d5283ea10d4fa126578315dc3116fc0fcb65208df24fc47ad50"
 
 
-def test_machines_get_the_uploaded_commands() -> None:
-    """In batches of few parts, also again after a machine was lost."""
+def test_machines_get_the_uploaded_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In batches that are not too large, also again after a machine was lost."""
+    monkeypatch.setattr("provisioner.core.commands.uploads.BATCH_BYTES", 3 * len("echo 0\0"))
     listed = Listed(commands=10, slots=4, uploaded=True)
     machine = listed.machine()
     given = machine.given()
@@ -293,3 +296,90 @@ def test_runs_of_one_job_with_and_without_a_list_are_no_variant_of_each_other(wo
         ann(world).runs.start("train", {}, upload=upload, scale=2)
     one, other = (replace(each, scale=1) for each in world.store.live().runs)
     assert one.variant != other.variant
+
+
+def swept(world: World, hours: float) -> None:
+    """Let time pass, and then let a new process make two passes."""
+    world.advance(hours * 3600.0)
+    _, service = world.incarnate()
+    assert [*service.operator.step(), *service.operator.step()] == []
+
+
+def test_an_upload_that_no_run_uses_is_deleted_after_a_day(world: World) -> None:
+    """One that a run has used is kept with its run, whose commands are shown."""
+    used, unused = (ann(world).uploads.add([TEXT]) for _ in range(2))
+    run = ann(world).runs.start("train", {}, upload=used.id)
+    ann(world).runs.stop(run.id)
+    swept(world, 23.9)
+    assert world.store.upload(unused.id)
+    assert len(stored(world)) == 8
+    swept(world, 1.1)
+    assert (world.store.upload(unused.id), world.store.upload(used.id) is None) == (None, False)
+    assert stored(world) == [part_key(used.id, number) for number in range(4)]
+    assert [each.text for each in ann(world).commands.page(run.id).commands] == [line.decode() for line in LINES]
+    with pytest.raises(NotFound):
+        ann(world).runs.start("train", {}, upload=unused.id)
+
+
+def test_parts_without_a_record_are_deleted_after_a_day(world: World) -> None:
+    """A process was killed within its upload, or between the deletion of the record and of the parts."""
+    kept = ann(world).uploads.add([TEXT])
+    ann(world).runs.start("train", {}, upload=kept.id)
+    world.bucket.put(part_key("dead", 0), b"a\0")
+    swept(world, 23.0)
+    world.bucket.put(part_key("young", 0), b"a\0")
+    swept(world, 2.0)
+    left = {upload_of(key) for key in stored(world)}
+    assert left == {kept.id, "young"}
+    swept(world, 23.0)
+    assert {upload_of(key) for key in stored(world)} == {kept.id}
+
+
+def test_a_sweep_that_ends_in_a_crash_is_repeated(world: World) -> None:
+    """The record is deleted first, so that no run is started with an upload whose parts are gone."""
+    made = ann(world).uploads.add([TEXT])
+    world.advance(25 * 3600.0)
+
+    def fate(call: Call) -> Fate:
+        return Fate.CRASH_BEFORE if (call.method, call.about) == ("delete", "") else Fate.NONE
+
+    world.fates = fate
+    _, service = world.incarnate()
+    with pytest.raises(Crash):
+        service.operator.step()
+    assert (world.store.upload(made.id), len(stored(world))) == (None, 4)
+    world.fates = calm
+    swept(world, 1.1)
+    assert stored(world) == []
+
+
+def test_sweeps_are_rare_and_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation without uploads makes no call; another one lists a part of the parts each hour."""
+    monkeypatch.setattr(sweeping, "LISTED_MOST", 6)
+
+    def listings(hours: float) -> int:
+        before = len(world.calls)
+        swept(world, hours)
+        return len([each for each in world.calls[before:] if (each.method, each.about) == ("list", PARTS)])
+
+    assert listings(30.0) == 0
+    made = ann(world).uploads.add([TEXT])
+    ann(world).runs.stop(ann(world).runs.start("train", {}, upload=made.id).id)
+    for number in range(6):
+        world.bucket.put(part_key("zzz", number), b"a\0")
+    assert [listings(hours) for hours in (0.5, 0.4, 0.2, 0.5, 0.6)] == [0, 0, 1, 0, 1]
+    assert len(stored(world)) == 10
+    assert listings(24.0) == 1
+    assert len(stored(world)) == 8
+    assert listings(1.1) == 1
+    assert len(stored(world)) == 4
+
+
+def test_few_uploads_are_deleted_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass is not delayed by one owner's uploads; the oldest are deleted first."""
+    monkeypatch.setattr(sweeping, "DELETED_MOST", 5)
+    made = [ann(world).uploads.add([TEXT]) for _ in range(4)]
+    swept(world, 25.0)
+    assert [world.store.upload(each.id) is None for each in made] == [True, True, False, False]
+    swept(world, 1.1)
+    assert [world.store.upload(each.id) is None for each in made] == [True] * 4

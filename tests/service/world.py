@@ -35,6 +35,7 @@ from provisioner.rehearsal.fakes.cloud import FakeCloud
 from provisioner.service.control import OnBehalf, Parts, Service
 from provisioner.service.control_loop.launch_sites import Agent as AgentArchive
 from provisioner.service.control_loop.launch_sites import LaunchSites
+from provisioner.service.control_loop.lists.texts import Texts
 from provisioner.service.control_loop.loop import Intervals, Loop
 from provisioner.service.control_loop.reconciler import Reconciler
 from provisioner.service.installation import Installation, Policy
@@ -107,8 +108,6 @@ class World:
         self.store: Store = store or MemoryStore(self.ids)
         self.executions = Executions()
         self.lists = ListTruth(self._is_over, self._commands_of, self._options_of)
-        #: By run, the commands that were uploaded for it.
-        self._uploaded: dict[str, Sequence[str]] = {}
         self.agents: dict[str, Agent] = {}
         self.calls: list[Call] = []
         #: The journal of all processes of the control plane.
@@ -126,7 +125,7 @@ class World:
         self._names: dict[str, str] = {}
         self._awake: dict[str, Agent] = {}
         self._dying: dict[str, float] = {}
-        self._scripts, self._fates = scripts, fates
+        self._scripts, self.fates = scripts, fates
         self._intervals = Intervals(busy=busy, idle=60.0, glance=busy)
         self._plans: list[tuple[float, int, Callable[[], object]]] = []
         self._numbers = itertools.count()
@@ -185,7 +184,6 @@ class World:
         if uploaded:
             upload = self.users.uploads.add([f"{line}\n".encode() for line in uploaded], owner).id
         run = self.runs.record(self.runs.start(f"{owner}/{name}", {}, upload=upload).id)
-        self._uploaded[run.id] = uploaded
         if commands := self.store.command_list(run.id):
             # With small blocks, a short list has several.
             self.store.save([replace(commands, block_size=BLOCK_SIZE)])
@@ -336,7 +334,7 @@ class World:
         if any(each.port == call.port and each.begins <= call.at - self.began < each.ends for each in self._outages):
             return Fate.REFUSE
         self._aims[aim] += 1
-        fate = self._fates(call)
+        fate = self.fates(call)
         if call.port in FALLS[fate]:
             self.met.append(Fault(fate, *aim, self._aims[aim]))
         return fate
@@ -388,7 +386,7 @@ class World:
 
     def _commands_of(self, run: str) -> Sequence[str]:
         found = self.store.run(run)
-        return self._uploaded.get(run) or (loaded(found.recipe).spec.commands if found else ())
+        return list(Texts(self.store, self.bucket).texts(found, range(found.commands))) if found else ()
 
     def _options_of(self, run: str) -> ListOptions:
         found = self.store.run(run)

@@ -158,7 +158,7 @@ class UploadRow(Document, table=True):
     __tablename__: ClassVar[str] = "upload"
     owner: str
     created_at: float
-    #: Bytes of the parts in the bucket.
+    #: Bytes of the parts in the bucket, and of the body.
     size: int
     #: Whether a run was started with it.
     used: bool
@@ -246,6 +246,6 @@ def row(item: records.Record, body: str) -> tuple[type[Document], dict[str, Any]
             return UploadRow, shared | {
                 "owner": item.owner,
                 "created_at": item.created_at,
-                "size": item.size,
+                "size": item.size + size,
                 "used": False,
             }

@@ -43,7 +43,7 @@ class CommandList:
     #: When every command had its final state; None before. A list without open commands may wait for the run's end.
     sealed_at: float | None = None
     block_size: int = BLOCK
-    #: Maximum number of commands of a batch, because their texts are long; None if there is no need for one.
+    #: Maximum number of commands of a batch, so that it is not too large; None if the list is short.
     batch_most: int | None = None
     version: int = 0
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 MOST_COMMANDS, MOST_BYTES = 10_000_000, 2 << 30
 #: A part ends with the command by which it has this many commands, or this many bytes.
 PART_COMMANDS, PART_BYTES = 10_000, 4 << 20
+#: Maximum number of bytes of the texts of a batch: an agent reads no object of more than 16 MiB.
+BATCH_BYTES = 8 << 20
 #: The prefix of all parts of all uploads.
 PARTS = "uploads/"
 
@@ -30,12 +32,14 @@ class Upload:
     parts: tuple[int, ...]
     #: The digest of the parts, one after the other.
     sha256: str
+    #: Number of bytes of the longest command, without its NUL byte.
+    longest: int
     version: int = 0
 
     @property
     def batch_most(self) -> int:
-        """Maximum number of commands of a batch, so that their texts take at most about the bytes of two parts."""
-        return min(map(len, map(self.indices, range(len(self.parts) - 1))), default=self.total)
+        """Maximum number of commands of a batch, so that their texts have at most BATCH_BYTES."""
+        return BATCH_BYTES // (self.longest + 1)
 
     def indices(self, part: int) -> range:
         """Return the indices of the commands in a part."""

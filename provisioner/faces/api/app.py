@@ -14,10 +14,10 @@ from provisioner.core.views.api import DISTRIBUTION
 from provisioner.faces.api.http import document, health
 from provisioner.faces.api.http.answers import answer, problem, refusal
 from provisioner.faces.api.http.caller import Server
-from provisioner.faces.api.http.guard import LARGEST, Guard
+from provisioner.faces.api.http.guard import Guard
 from provisioner.faces.api.http.metrics import Meters
 from provisioner.faces.api.http.stream import MOST, Hub
-from provisioner.faces.api.native import commands, jobs, logs, presence, runs, schedules, tokens
+from provisioner.faces.api.native import commands, jobs, logs, presence, runs, schedules, tokens, uploads
 from provisioner.faces.api.saturn import client, pods, recipes
 from provisioner.ports.journal import Journal
 from provisioner.service.control import Service
@@ -34,6 +34,7 @@ ROUTERS = (
     schedules.router,
     presence.router,
     tokens.router,
+    uploads.router,
 )
 
 DESCRIPTION = """Each run of a job gets a new machine, which is terminated when the run ends.
@@ -112,7 +113,7 @@ async def unrouted(request: Request, error: Exception) -> Response:
     texts = {
         404: "unknown path; /api/openapi.json lists the endpoints",
         405: f"{request.method} is not allowed at this path; /api/openapi.json lists the methods",
-        413: f"the body has more than {LARGEST} bytes",
+        413: error.detail,
     }
     text = texts.get(error.status_code, "invalid request")
     return problem(error.status_code, CODES.get(error.status_code, "invalid"), text, None, error.headers)

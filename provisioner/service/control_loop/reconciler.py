@@ -18,6 +18,7 @@ from provisioner.core.run.states import State
 from provisioner.core.run.work_order import loaded
 from provisioner.ports.store import Lease, RunFilter
 from provisioner.service.collectors.placement_groups import GroupCollector
+from provisioner.service.collectors.uploads import UploadCollector
 from provisioner.service.control_loop.archive import EMPTYING, Archive
 from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.control_loop.launches import Launches
@@ -39,6 +40,7 @@ class Reconciler:
         self._machines = Machines(installation)
         self._archive = Archive(installation)
         self._groups = GroupCollector(installation)
+        self._uploads = UploadCollector(installation)
         self._lists = Lists(installation)
         self._hearing = Hearing()
         #: When the last complete pass ended, and the ids of the runs that it read.
@@ -83,6 +85,7 @@ class Reconciler:
         planned = self._launch_late(current, planned)
         self._collect_groups(current)
         self._finish(current)
+        current.attempt(self._uploads.collect)
         self._sum_up(current, planned)
         return current.result
 

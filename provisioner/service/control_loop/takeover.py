@@ -21,7 +21,7 @@ from provisioner.core.run import story
 from provisioner.core.run.machines.messages import CLOCK_SKEW, LONGEST_LIFE, Period
 from provisioner.core.run.records import KnownMachine, Record
 from provisioner.ports.bucket import Bucket
-from provisioner.service.collectors import placement_groups
+from provisioner.service.collectors import placement_groups, uploads
 from provisioner.service.control_loop.archive import EMPTYING, Archive
 from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.control_loop.mailboxes import read_result
@@ -46,6 +46,7 @@ class Takeover:
         self._stop_lists()
         take(self._installation)
         placement_groups.expect_any(self._installation)
+        uploads.expect(self._installation.store, self._installation.now())
         found = defaultdict[str, list[int]](list)
         for entry in self._installation.bucket.list("machines/"):
             box = entry.key.split("/")[1]

@@ -18,6 +18,7 @@ from provisioner.ports.clock import Clock
 from provisioner.ports.ids import Ids
 from provisioner.ports.pool import Pool
 from provisioner.ports.store import Store
+from provisioner.service.collectors.uploads import drop, expect
 from provisioner.service.installation import Policy
 from provisioner.service.recorder import Recorder
 
@@ -26,7 +27,7 @@ T = TypeVar("T")
 #: Maximum number of parts that are in memory, and put at the same time.
 TOGETHER = 4
 #: Maximum number of seconds that an upload takes. Parts without a record are deleted when they are older than 24 h.
-LONGEST = 12 * 3600.0
+LONGEST = 4 * 3600.0
 
 
 class Uploads:
@@ -60,6 +61,7 @@ class Uploads:
         if not self._caller.may(owner):
             own = ", ".join(self._caller.owners)
             raise Forbidden(f"you may not upload for {owner}; your token has the owners {own}")
+        expect(self._store, self._clock.now())
         id, put = self._ids.new(), list[str]()
         try:
             upload = self._put(id, lines, owner, put)
@@ -75,30 +77,35 @@ class Uploads:
 
     def _put(self, id: str, lines: Iterable[bytes], owner: str, put: list[str]) -> Upload:
         """Put the parts and return the upload, not stored yet. `put` gets the keys of all parts that may exist."""
-        began, now = self._clock.elapsed(), self._clock.now()
-        firsts, total, size, digest = list[int](), 0, 0, hashlib.sha256()
-        for parts in _groups(cut(lines), TOGETHER):
+        now = self._clock.now()
+        firsts, total, size, longest, digest = list[int](), 0, 0, 0, hashlib.sha256()
+        for parts in _groups(cut(self._timely(lines)), TOGETHER):
             first = len(firsts)
             for count, data in parts:
                 firsts.append(total)
                 total, size = total + count, size + len(data)
+                longest = max(longest, *map(len, data.split(b"\0")))
                 digest.update(data)
             # The record is checked again when it is saved; here an upload ends that can never be saved.
             self._limits.check(owner, Usage(0, 0), Usage(0, size))
-            if self._clock.elapsed() > began + LONGEST:
-                raise Failed(f"the upload took more than {LONGEST / 3600:.0f} h: upload a shorter list")
             keys = [part_key(id, number) for number in range(first, len(firsts))]
             put += keys
             pairs = zip(keys, (data for _, data in parts), strict=True)
             for answer in self._pool.map(lambda pair: self._bucket.put(*pair), pairs):
                 if isinstance(answer, Exception):
                     raise answer
-        return Upload(id, owner, now, total, size, tuple(firsts), digest.hexdigest())
+        return Upload(id, owner, now, total, size, tuple(firsts), digest.hexdigest(), longest)
+
+    def _timely(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        end = self._clock.elapsed() + LONGEST
+        for piece in lines:
+            if self._clock.elapsed() > end:
+                raise Failed(f"the upload took more than {LONGEST / 3600:.0f} h: upload a shorter list")
+            yield piece
 
     def drop(self, upload: Upload) -> None:
-        """Delete an upload that no run uses; do nothing if a run uses it."""
-        if self._store.drop_upload(upload.id):
-            self._bucket.delete([part_key(upload.id, number) for number in range(len(upload.parts))])
+        """Delete an upload, unless a run uses it."""
+        drop(self._store, self._bucket, upload)
 
 
 def view(upload: Upload) -> View:

@@ -1,8 +1,12 @@
 """The parts of an upload."""
 
-from provisioner.core.commands.uploads import Upload, part_key, upload_of
+from dataclasses import replace
 
-UPLOAD = Upload("u1", "ann", 1.0, 12, 99, (0, 5, 7), "5e")
+from provisioner.agent.aws.http import LARGEST
+from provisioner.core.commands.uploads import Upload, part_key, upload_of
+from provisioner.core.recipe.fields import LONGEST_ARGUMENT
+
+UPLOAD = Upload("u1", "ann", 1.0, 12, 99, (0, 5, 7), "5e", 20)
 
 
 def test_commands_are_found_in_their_parts() -> None:
@@ -12,10 +16,13 @@ def test_commands_are_found_in_their_parts() -> None:
     assert list(UPLOAD.spread(3, 0)) == []
 
 
-def test_a_batch_has_at_most_the_commands_of_the_smallest_whole_part() -> None:
-    """So the texts of commands that follow each other are those of two parts; the last part may have fewer commands."""
-    assert UPLOAD.batch_most == 2
-    assert Upload("u1", "ann", 1.0, 12, 99, (0,), "5e").batch_most == 12
+def test_a_batch_is_no_larger_than_an_agent_can_read() -> None:
+    """Even if it has only the longest commands of the list."""
+    assert replace(UPLOAD, longest=(1 << 20) - 1).batch_most == 8
+    for longest in (1, 4096, LONGEST_ARGUMENT):
+        most = replace(UPLOAD, longest=longest).batch_most
+        assert most > 60
+        assert most * (longest + 1) <= LARGEST / 2
 
 
 def test_a_part_is_found_by_its_upload() -> None:

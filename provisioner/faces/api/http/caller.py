@@ -17,6 +17,9 @@ from provisioner.service.control import OnBehalf, Service
 #: The Authorization schemes that Saturn's clients use: Bearer (RFC 6750), and Saturn's own `token`.
 SCHEMES = ("bearer", "token")
 
+#: Maximum number of uploads at the same time; each has up to 30 MiB in memory.
+UPLOADS = 4
+
 
 @dataclass(frozen=True)
 class Server:
@@ -30,6 +33,8 @@ class Server:
     #: Whether a proxy in front of the server writes the client's address into X-Forwarded-For.
     behind_proxy: bool = False
     readers: Readers = field(default_factory=Readers)
+    #: Uploads take minutes, and would keep other requests from the threads of `readers`.
+    uploaders: Readers = field(default_factory=lambda: Readers(UPLOADS))
 
 
 def server_of(request: Request) -> Server:

@@ -1,5 +1,7 @@
 """Connections with limits: a client that does not complete its request in time is disconnected.
 
+An upload has this time for each piece that the server reads, and not for the whole request.
+
 Each connection is an open file of this process. Without a limit, clients could use up all open files, and the control
 plane in this process could reach neither store nor cloud. uvicorn limits only the time between two requests.
 """
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import h11
+from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from provisioner.core.errors import Invalid
@@ -67,6 +70,15 @@ def allowed_files() -> int:
     return wanted
 
 
+#: Key in a request's state.
+_LONG_BODY = "long body"
+
+
+def expect_long_body(scope: Scope) -> None:
+    """Let this request of an accepted caller have PATIENCE for each piece of its body."""
+    scope["state"][_LONG_BODY] = True
+
+
 class _Requests(h11.Connection):
     """Parser of one client's requests that rejects a request with both Content-Length and Transfer-Encoding.
 
@@ -110,11 +122,14 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._dropping:
+            if self._has_long_body:
+                self._rest()
             super().data_received(data)
             self._look()
 
     def on_response_complete(self) -> None:
         self._rest()
+        self.scope["state"].pop(_LONG_BODY, None)
         super().on_response_complete()
         self._look()
 
@@ -136,7 +151,19 @@ class Connection(H11Protocol):
         if not (self._dropping or self.conn.their_state in (h11.IDLE, h11.SEND_BODY)):
             self._rest()
         elif self.waiting is None:
-            self.waiting = self.loop.call_later(PATIENCE, self.disconnect)
+            self.waiting = self.loop.call_later(PATIENCE, self._late)
+
+    def _late(self) -> None:
+        self._rest()
+        if self._has_long_body and self.flow.read_paused:
+            # The server has not taken what the client sent.
+            self._look()
+        else:
+            self.disconnect()
+
+    @property
+    def _has_long_body(self) -> bool:
+        return bool(self.scope and self.scope["state"].get(_LONG_BODY))
 
     def _rest(self) -> None:
         if self.waiting:

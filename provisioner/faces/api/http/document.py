@@ -19,7 +19,7 @@ MEANING = {
     404: "It does not exist, or the caller may not access it.",
     406: "The client is older than the versions of the API; the message names the version to install.",
     409: "Conflict with the stored state.",
-    413: "The body is larger than 1 MiB.",
+    413: "The body is larger than 1 MiB; that of an upload is larger than 2 GiB.",
     429: "Too many failed logins or followers, with Retry-After; or the owner is at a limit (code limit_reached).",
     502: "AWS rejected the request.",
     503: "A temporary error, with Retry-After; or this server may not use its store any more (code wrong_store).",

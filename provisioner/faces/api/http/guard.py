@@ -7,13 +7,15 @@ from importlib.metadata import version
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from provisioner.core.commands.uploads import MOST_BYTES
 from provisioner.core.views.api import API, API_HEADER, DISTRIBUTION, PACKAGE_HEADER, UNVERSIONED, install
 from provisioner.faces.api.http.answers import problem
 from provisioner.ports.ids import Ids
 from provisioner.ports.journal import Journal
 
-#: Maximum number of bytes of a body; far more than a recipe may have.
+#: Maximum number of bytes of a body; far more than a recipe may have. And the paths of requests with larger bodies.
 LARGEST = 1 << 20
+LARGER = {("POST", "/api/uploads"): MOST_BYTES}
 
 #: Headers of every answer: a browser must treat the answer as data, because a job's name or log may contain HTML.
 HEADERS = (
@@ -48,15 +50,16 @@ class Guard:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         began, status, taken = self._now(), 0, 0
+        most = LARGER.get((scope["method"], scope["path"]), LARGEST)
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        too_large = len(length) > len(str(LARGEST)) or int(length) > LARGEST
+        too_large = len(length) > len(str(most)) or int(length) > most
 
         async def bounded() -> Message:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > LARGEST:
-                raise HTTPException(413)
+            if taken > most:
+                raise HTTPException(413, _too_large(most))
             return message
 
         async def headed(message: Message) -> None:
@@ -72,7 +75,7 @@ class Guard:
                 text = f"this client is older than the server; {install(_PACKAGE)}"
                 await problem(406, "invalid", text)(scope, receive, headed)
             elif too_large:
-                await problem(413, "too_large", f"the body has more than {LARGEST} bytes")(scope, receive, headed)
+                await problem(413, "too_large", _too_large(most))(scope, receive, headed)
             else:
                 await self._app(scope, bounded, headed)
         except Exception as error:  # noqa: BLE001 - for any error, the client gets a line and the journal the traceback
@@ -84,6 +87,10 @@ class Guard:
                 await problem(500, "fault", f"internal error {id}; search the server's journal for this id")(
                     scope, receive, headed
                 )
+
+
+def _too_large(most: int) -> str:
+    return f"the body has more than {most} bytes"
 
 
 def _unversioned(scope: Scope) -> bool:

@@ -9,8 +9,9 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from itertools import islice
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
+import anyio.from_thread
 import anyio.to_thread
 from anyio import CapacityLimiter
 
@@ -19,6 +20,13 @@ T = TypeVar("T")
 
 #: Maximum number of reads at the same time, of all callers; further reads wait in order.
 READERS = 10
+_END = object()
+
+
+def in_thread(items: AsyncIterator[T]) -> Iterator[T]:
+    """Yield the items in a thread of `Readers`; the event loop produces them."""
+    while (found := anyio.from_thread.run(anext, items, _END)) is not _END:
+        yield cast(T, found)
 
 
 class Readers:

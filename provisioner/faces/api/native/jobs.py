@@ -42,6 +42,9 @@ class Start(BaseModel):
     scale: Annotated[
         int | None, Field(ge=1, le=1000, description="Number of machines of this run, in place of the recipe's.")
     ] = None
+    upload: Annotated[
+        str, Field(max_length=64, description="The id of an upload: its commands replace the recipe's.")
+    ] = ""
     debug_mode: DebugMode = False
 
 
@@ -69,7 +72,7 @@ def start_job(
     found = look_up(control, job, owner_name)
     # Pass the name that was given, because error messages show it.
     key = asked.idempotency_key or idempotency_key
-    run = control.runs.start(named(job, owner_name), asked.env, asked.command, key, asked.scale)
+    run = control.runs.start(named(job, owner_name), asked.env, asked.command, key, asked.scale, asked.upload)
     return shown(Started(**vars(found), run=run))
 
 
