@@ -1,10 +1,11 @@
-"""A server without a cloud and without a daemon, so started runs stay queued."""
+"""A server without a cloud and without a daemon, so started runs stay queued. Its bucket is in memory."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from provisioner.rehearsal.fakes.bucket import MemoryBucket
 from provisioner.settings import Rehearsal, Settings
 from tests.api.served import Server
 from tests.ports import free_ports
@@ -28,5 +29,7 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "id")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        with Server(settings(tmp_path_factory.mktemp("quiet")), behind_proxy=True, acting=False) as server:
+        with Server(
+            settings(tmp_path_factory.mktemp("quiet")), behind_proxy=True, acting=False, bucket=MemoryBucket()
+        ) as server:
             yield server

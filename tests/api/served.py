@@ -12,6 +12,7 @@ from provisioner import wiring
 from provisioner.faces.api.app import assembled
 from provisioner.faces.api.http import serve
 from provisioner.faces.api.http.metrics import Meters
+from provisioner.ports.bucket import Bucket
 from provisioner.ports.journal import Journal
 from provisioner.settings import Settings
 
@@ -35,11 +36,21 @@ class Kept:
 class Server:
     """`provision serve` in this process, as a context manager."""
 
-    def __init__(self, settings: Settings, *, port: int = 0, behind_proxy: bool = False, acting: bool = True) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        port: int = 0,
+        behind_proxy: bool = False,
+        acting: bool = True,
+        bucket: Bucket | None = None,
+    ) -> None:
         self.journal = Kept()
         journal: Journal = self.journal
         meters = Meters()
         self.service = wiring.service(settings, "daemon", journal, meters)
+        if bucket is not None:
+            object.__setattr__(self.service.installation, "bucket", bucket)
         self.app, self.hub = assembled(self.service, journal, meters, behind_proxy=behind_proxy)
         listening = serve.Listening("127.0.0.1", port, behind_proxy=behind_proxy)
         self._listener = serve.bound(listening)

@@ -46,6 +46,7 @@ def ended(client: socket.socket) -> bool:
         b"",
         b"GET /healthz HTTP/1.1\r\nHost: a\r\n",
         b"POST /api/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{",
+        b"POST /api/uploads HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{",
         b"PUT /api/recipes HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
     ],
 )

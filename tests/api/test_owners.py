@@ -26,6 +26,7 @@ BODIES: Mapping[str, Any] = {
     "set_schedule": {"schedule": "0 2 * * *"},
     "create_token": {"owners": [OWNER], "role": "admin"},
     "rerun_commands": {},
+    "add_upload": "true",
 }
 #: Operations that need a cloud or a daemon, which these tests lack.
 AWAY = {"readyz", "list_server_options"}
@@ -115,7 +116,8 @@ def traced(answer: httpx.Response, theirs: Theirs) -> set[str]:
 
 def state_of(server: Server) -> object:
     service = server.service
-    return service.jobs.all(), service.runs.records(), service.schedules.all(), service.tokens.all()
+    uploads = [each for each in service.installation.store.unused_uploads(9e15, 99) if each.owner == OWNER]
+    return service.jobs.all(), service.runs.records(), service.schedules.all(), service.tokens.all(), uploads
 
 
 def test_another_owners_data_is_hidden_from_a_user(quiet: Server, theirs: Theirs) -> None:

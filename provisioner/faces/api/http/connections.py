@@ -151,9 +151,10 @@ class Connection(H11Protocol):
         if not (self._dropping or self.conn.their_state in (h11.IDLE, h11.SEND_BODY)):
             self._rest()
         elif self.waiting is None:
-            self.waiting = self.loop.call_later(PATIENCE, self._late)
+            self.waiting = self.loop.call_later(PATIENCE, self.late)
 
-    def _late(self) -> None:
+    def late(self) -> None:
+        """End the time for the request."""
         self._rest()
         if self._has_long_body and self.flow.read_paused:
             # The server has not taken what the client sent.
