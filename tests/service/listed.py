@@ -120,10 +120,11 @@ class Listed:
         self.world.rules.lists.judges = False
         self.bucket = self.world.bucket = Counted(self.world.clock.now, objects=self.world.bucket.objects)
         self.texts = [f"echo {index}" for index in range(commands)]
+        command, upload = self.texts, ""
         if uploaded:
-            self._run = self.world.start(uploaded=self.texts, command=["the job's own"], nprocs=slots, **spec)
-        else:
-            self._run = self.world.start(command=self.texts, nprocs=slots, **spec)
+            lines = (f"{text}\n".encode() for text in self.texts)
+            command, upload = ["the job's own"], self.world.users.uploads.add(lines, "tester").id
+        self._run = self.world.start(upload=upload, command=command, nprocs=slots, **spec)
         self.restart()
 
     def restart(self) -> None:

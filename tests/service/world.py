@@ -146,7 +146,7 @@ class World:
         )
         #: The services for users, whose calls never fail.
         self.installation = self.installed(self.store, self.cloud, self.bucket)
-        self.users = self._users()
+        self.users = OnBehalf(parts(self.installation, "users", self._intervals), TESTER)
         self.jobs, self.runs = self.users.jobs, self.users.runs
         truth = Truth(
             self.store,
@@ -175,15 +175,12 @@ class World:
         """Plan an action this many seconds after the world's start."""
         heapq.heappush(self._plans, (self.began + after, next(self._numbers), deed))
 
-    def start(self, name: str = "job", uploaded: Sequence[str] = (), **spec: Any) -> Run:
-        """Apply a job with this recipe, start it and return the run; `uploaded` are commands in place of its own."""
+    def start(self, name: str = "job", upload: str = "", **spec: Any) -> Run:
+        """Apply a job with this recipe, start it, with an upload if one is given, and return the run."""
         limits = LIMITS | spec.pop("limits", {})
         whole = {"name": name, "image": "i", "instance_type": "g5.xlarge", "command": "true", "limits": limits, **spec}
         self.jobs.apply(json.dumps({"type": "job", "spec": whole}), "the test's recipe")
-        owner, upload = spec.get("owner", "tester"), ""
-        if uploaded:
-            upload = self.users.uploads.add([f"{line}\n".encode() for line in uploaded], owner).id
-        run = self.runs.record(self.runs.start(f"{owner}/{name}", {}, upload=upload).id)
+        run = self.runs.record(self.runs.start(f"{spec.get('owner', 'tester')}/{name}", {}, upload=upload).id)
         if commands := self.store.command_list(run.id):
             # With small blocks, a short list has several.
             self.store.save([replace(commands, block_size=BLOCK_SIZE)])
@@ -255,9 +252,6 @@ class World:
         # A process that hung within its pass has not seen the events that happened meanwhile.
         self.rules.after_pass(at, clean=not self._spoiled and seconds < 1.0)
         self._spoiled = False
-
-    def _users(self) -> OnBehalf:
-        return OnBehalf(parts(self.installation, "users", self._intervals), TESTER)
 
     def incarnate(self) -> tuple[Incarnation, Service]:
         """Start a new process of the control plane."""
