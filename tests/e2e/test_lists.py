@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from provisioner.core.protocol.words import Outcome
-from provisioner.ports.control.lists import CommandFilter
+from provisioner.core.run.lists import uploading
+from provisioner.ports.control.lists import CommandFilter, every
 from tests.e2e.processes import agents
 from tests.e2e.rig import Rig, rig
 
@@ -105,3 +107,19 @@ def test_machines_share_a_list_and_one_that_is_lost_is_replaced(whole: Rig) -> N
         assert written == output(each.index, each.generation), each
     begun = Counter(re.findall(rb"begins ([0-9]+ [0-9]+)\n", whole.log(run)))
     assert max(begun.values()) == 1, begun
+
+
+def test_an_uploaded_list_runs_in_place_of_the_jobs_command(whole: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commands are in several parts; the control role may write and read them, and their texts are shown."""
+    monkeypatch.setattr(uploading, "PART_COMMANDS", 7)
+    lines = [f"echo {index} of $PROVISION_COMMANDS" for index in range(20)]
+    spec = {"name": "job", "image": "any", "instance_type": "g5.xlarge", "command": ["false"], "nprocs": SLOTS}
+    service = whole.service
+    service.jobs.apply(yaml.safe_dump({"type": "job", "spec": spec}), "the test's recipe")
+    upload = service.uploads.add("\n".join(lines).encode()[at : at + 50] for at in range(0, 1000, 50))
+    [done] = whole.done(service.runs.start("job", {}, upload=upload.id))
+    assert done.verdict
+    assert done.verdict.outcome is Outcome.SUCCEEDED
+    assert [each.text for each in every(service.commands, done.id)] == lines
+    found = [b"".join(service.commands.output(done.id, index)) for index in range(20)]
+    assert found == [f"{index} of 20\n".encode() for index in range(20)]
