@@ -170,7 +170,7 @@ class Cloud:
             process.stderr.close()
 
 
-def recipe(name: str, command: str, **spec: Any) -> str:
+def recipe(name: str, command: str | list[str], **spec: Any) -> str:
     whole = {"name": name, "image": "any", "instance_type": "g5.xlarge", "command": command, **spec}
     return yaml.safe_dump({"type": "job", "spec": whole})
 
