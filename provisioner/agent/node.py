@@ -115,8 +115,8 @@ class Node:
         self.ballast = Ballast(paths.home / "ballast")
         #: Returns the state of the list of commands, for reports; None if the job has none, or it has not begun.
         self.list_report: Callable[[], ListReport | None] = lambda: None
-        #: Whether the machine ends so many commands of a list that it reports less often.
-        self.brisk = False
+        #: The seconds that the waiting commands of a list will last, if the machine ends many each second; otherwise 0.
+        self.ahead = 0.0
         self.changed = threading.Event()
         #: The attempt, if it is not the machine's first one; otherwise 0.
         self.later = left.later
@@ -133,6 +133,13 @@ class Node:
 
     def say(self, text: str) -> None:
         self.log.say(text)
+
+    def paced(self, usual: float, longest: float) -> float:
+        """Return the seconds to the next request: half of `ahead`, but at least `usual` and at most `longest`.
+
+        So a machine with short commands makes fewer requests while it has many, and has more of them in time.
+        """
+        return min(longest, max(usual, self.ahead / 2))
 
     def begin(self, step: Step) -> None:
         """Record that a step begins now; a step that has already begun keeps its time."""

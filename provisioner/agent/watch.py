@@ -14,13 +14,13 @@ from provisioner.core.errors import Invalid
 from provisioner.core.protocol.messages import Notice, Stop
 from provisioner.core.protocol.words import Outcome, Step
 
-#: Seconds between two reads of the orders: in a run with one rank; in a run with several ranks, which stop together;
-#: and in a rank that waits at the barrier, because all ranks start together.
+#: Seconds between two reads of the orders: in a run with one rank, or with a list; in a run with several ranks, which
+#: stop together; and in a rank that waits at the barrier, because all ranks start together.
 ORDERS_INTERVAL, RANKS_INTERVAL, BARRIER_INTERVAL = 1.5, 0.5, 0.25
 
-#: Seconds between two reads of the orders while the machine ends many commands of a list, and the factor for its
-#: heartbeat: each request costs money.
-BRISK_INTERVAL, BRISK_HEARTBEAT = 10.0, 3
+#: Maximum number of seconds between two reads of the orders while the machine ends many commands of a list, and the
+#: factor for its heartbeat.
+BRISK_INTERVAL, BRISK_HEARTBEAT = 10.0, 6
 
 #: Maximum number of seconds that a rank waits for the common time of SIGTERM, after its own spot notice or after an
 #: order with that time. After a short notice, it is an eighth of the remaining time.
@@ -72,8 +72,8 @@ class Watch:
     def _heartbeat(self) -> float:
         self._node.changed.clear()
         self._node.report()
-        slower = BRISK_HEARTBEAT if self._node.brisk else 1
-        self._node.changed.wait(self._node.order.heartbeat_interval * slower)
+        usual = self._node.order.heartbeat_interval
+        self._node.changed.wait(self._node.paced(usual, usual * BRISK_HEARTBEAT))
         return 0.0
 
     def read_orders(self) -> float:
@@ -88,10 +88,8 @@ class Watch:
             if orders.stop is not None and orders.stop.at != self._stop_seen:
                 self._stop_seen = orders.stop.at
                 self._stop(orders.stop)
-        if self._node.brisk:
-            return BRISK_INTERVAL
-        if self._node.order.scale == 1:
-            return ORDERS_INTERVAL
+        if self._node.order.scale == 1 or self._node.order.commands is not None:
+            return self._node.paced(ORDERS_INTERVAL, BRISK_INTERVAL)
         return BARRIER_INTERVAL if self._node.step is Step.BARRIER else RANKS_INTERVAL
 
     def _stop(self, stop: Stop) -> None:

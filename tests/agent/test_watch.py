@@ -1,7 +1,7 @@
 """The common time at which several ranks get SIGTERM, with a stub node and a clock that only `sleep` advances."""
 
 import time
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -39,6 +39,7 @@ def node(
     step: Step = Step.COMMAND,
     stop: Stop | None = None,
     commands: ListWork | None = None,
+    ahead: float = 0.0,
     **fields: Any,
 ) -> Node:
     made: dict[str, Any] = {
@@ -50,10 +51,12 @@ def node(
         "look_for_notice": lambda: NOTICE,
         "rebalance_at": NOW,
         "job_dir": None,
-        "brisk": False,
+        "ahead": ahead,
         "say": lambda _: None,
     }
-    return cast(Node, SimpleNamespace(**(made | fields)))
+    found = SimpleNamespace(**(made | fields))
+    found.paced = MethodType(Node.paced, found)
+    return cast(Node, found)
 
 
 def test_order_with_a_common_instant_waits_for_it(clock: list[float]) -> None:
@@ -81,15 +84,18 @@ def test_other_orders_to_stop_have_effect_at_once(clock: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scale", "step", "interval"),
+    ("scale", "step", "commands", "interval"),
     [
-        (1, Step.COMMAND, ORDERS_INTERVAL),
-        (2, Step.COMMAND, RANKS_INTERVAL),
-        (2, Step.BARRIER, BARRIER_INTERVAL),
+        (1, Step.COMMAND, None, ORDERS_INTERVAL),
+        (2, Step.COMMAND, None, RANKS_INTERVAL),
+        (2, Step.BARRIER, None, BARRIER_INTERVAL),
+        (2, Step.COMMAND, ListWork(4, 10), ORDERS_INTERVAL),
     ],
 )
-def test_several_ranks_read_their_orders_more_often(scale: int, step: Step, interval: float) -> None:
-    assert Watch(node(scale, step)).read_orders() == interval
+def test_ranks_that_wait_for_each_other_read_their_orders_more_often(
+    scale: int, step: Step, commands: ListWork | None, interval: float
+) -> None:
+    assert Watch(node(scale, step, commands=commands)).read_orders() == interval
 
 
 def test_noticed_rank_waits_for_the_common_instant(clock: list[float]) -> None:
@@ -168,6 +174,7 @@ def test_notice_during_the_setup_of_a_list_has_effect_at_once() -> None:
     assert made.halt.cause
 
 
-def test_machine_that_ends_many_commands_reads_its_orders_less_often() -> None:
+@pytest.mark.parametrize(("ahead", "interval"), [(0.0, ORDERS_INTERVAL), (8.0, 4.0), (99.0, BRISK_INTERVAL)])
+def test_machine_with_many_commands_ahead_reads_its_orders_less_often(ahead: float, interval: float) -> None:
     """Each request costs money."""
-    assert Watch(node(1, brisk=True)).read_orders() == BRISK_INTERVAL
+    assert Watch(node(2, commands=ListWork(4, 10), ahead=ahead)).read_orders() == interval

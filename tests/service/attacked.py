@@ -21,7 +21,7 @@ class Counted(MemoryBucket):
 
     def __init__(self, now: Callable[[], float], objects: dict[str, tuple[bytes, float]] | None = None) -> None:
         super().__init__(now, objects={} if objects is None else objects)
-        self.read = self.gets = self.listed = self.copies = 0
+        self.read = self.gets = self.listings = self.listed = self.copies = 0
         self.took: Callable[[float], None] = lambda _: None
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes | None:
@@ -31,6 +31,7 @@ class Counted(MemoryBucket):
         return found
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
+        self.listings += 1
         for entry in super().list(prefix, after=after):
             self.listed += 1
             yield entry

@@ -46,6 +46,18 @@ def test_a_pass_copies_a_small_part_of_a_long_log(attacked: Attacked) -> None:
     assert not [key for key in attacked.bucket.objects if node.box in key]
 
 
+def test_a_short_log_is_listed_once(attacked: Attacked) -> None:
+    """Each listing costs as much as a put, and most logs have few chunks."""
+    node = attacked.node(attacked.runs[0])
+    for stream, offset in (("system", 0), ("setup", 0), ("output", 0), ("output", 3)):
+        attacked.bucket.put(chunk_key(node.box, stream, offset), b"abc")
+    copying, before = Copying(attacked.installation, log_folder(node.box), node.run, 1, 0, ""), attacked.bucket.listings
+    while not copying.complete:
+        copying.step()
+    assert attacked.bucket.listings == before + 1
+    assert copying.chunks() == {"system": [(0, 3)], "setup": [(0, 3)], "output": [(0, 3), (3, 3)]}
+
+
 def test_a_pass_copies_a_part_of_one_long_log(attacked: Attacked) -> None:
     """A pass copies no more of two long logs than of one, so many long logs do not make it longer."""
     _end_all(attacked)

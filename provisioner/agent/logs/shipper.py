@@ -18,9 +18,9 @@ YOUNG = 30
 #: most 161,000 chunks; the control plane keeps 200,000.
 OLD = 5000
 
-#: Seconds between two chunks of records of commands: of a machine whose commands last, and of one that ends ten or more
-#: a second. The latter ships its output as seldom, because each put costs money.
-OFTEN, SELDOM = 2.0, 20.0
+#: Seconds between two chunks of records of commands: of a machine whose commands last; and at least and at most, of one
+#: that ends ten or more a second. The latter ships its output with its records, because each put costs money.
+OFTEN, BRISK_OFTEN, SELDOM = 2.0, 8.0, 30.0
 
 
 def pace(chunks: int, *, followed: bool) -> float:
@@ -42,7 +42,7 @@ class Shipper(threading.Thread):
         self._put = put
         self._followed = followed
         self._last: dict[str, float] = {}
-        #: Seconds between two chunks of records: OFTEN, SELDOM, or 0 if no command runs.
+        #: Seconds between two chunks of records: from OFTEN to SELDOM, or 0 if no command runs.
         self.records_every = OFTEN
         self._over = threading.Event()
 
@@ -63,6 +63,9 @@ class Shipper(threading.Thread):
     def _due(self, stream: Stream) -> bool:
         if not stream.waiting:
             return False
+        if stream.name == RECORDS:
+            # The first record does not go alone.
+            self._last.setdefault(RECORDS, time.time())
         return self._presses(stream) or time.time() - self._last.get(stream.name, 0.0) >= self.interval(stream)
 
     def interval(self, stream: Stream) -> float:
@@ -72,7 +75,8 @@ class Shipper(threading.Thread):
         if stream.name == RECORDS:
             return max(every, stream.chunks / OLD)
         interval = pace(stream.chunks, followed=followed)
-        return max(interval, every) if stream.name == "output" and every == SELDOM else interval
+        # Each chunk of records ships the output before it, so that output is due only if no command ends.
+        return max(interval, every + OFTEN) if stream.name == "output" and every > OFTEN else interval
 
     def _presses(self, stream: Stream) -> bool:
         return stream.waiting >= min(self._spool.pressing, stream.longest or self._spool.pressing)

@@ -11,13 +11,14 @@ from collections.abc import Iterable
 
 from provisioner.agent.job.engine import Termination
 from provisioner.agent.logs.pump import FEW, GATHER
-from provisioner.agent.logs.shipper import OFTEN, SELDOM
+from provisioner.agent.logs.shipper import BRISK_OFTEN, OFTEN, SELDOM
 from provisioner.agent.node import Node
 from provisioner.agent.outcomes import TAKEN, Cause, Ended
 from provisioner.agent.slots.errands import Errands
 from provisioner.agent.slots.held import HeldFailures
 from provisioner.agent.slots.leftovers import Ending, Strangers
 from provisioner.agent.slots.notes import insist
+from provisioner.agent.slots.pace import Pace
 from provisioner.agent.slots.queue import Assigned, Queue
 from provisioner.agent.slots.slot import FRAME, KILLED, Slot
 from provisioner.core.protocol.command_lines import CommandEnd, write_end
@@ -35,9 +36,6 @@ ROOM, DISK_PATIENCE = 2 << 20, 120.0
 
 #: Seconds to wait for the slots' shells at the end.
 PATIENCE = 2.0
-
-#: Seconds over which the rate is measured; a machine that ends as many commands a second as BRISK reports less often.
-INTERVAL, BRISK = 10.0, 10.0
 
 
 class Loop:
@@ -67,7 +65,7 @@ class Loop:
         self._sought: tuple[tuple[int, ...], int] = ((), 0)
         self._end = node.began(Step.COMMAND) + order.runtime_limit
         self._ended = self._failed = 0
-        self._measured = (time.monotonic(), 0)
+        self._pace = Pace(time.monotonic())
         self._busy_at = time.monotonic()
         self._due = 0.0
         #: Until this time output is not read, so that it is read in larger pieces.
@@ -352,15 +350,13 @@ class Loop:
         return None
 
     def _measure(self, now: float) -> None:
-        """Adapt how often the machine reports to how fast its commands end, and to whether any is left."""
-        node = self._node
-        since, ended = self._measured
-        if now >= since + INTERVAL:
-            rate = (self._ended - ended) / (now - since)
-            node.brisk = rate >= BRISK and self._queue.waiting >= rate * SELDOM
-            self._measured = (now, self._ended)
-        idle = node.notice is not None or not (self._queue.waiting or any(slot.given for slot in self._slots))
-        node.shipper.records_every = 0.0 if idle else SELDOM if node.brisk else OFTEN
+        """Adapt how often the machine makes requests to how fast its commands end, and to how many are left."""
+        node, waiting = self._node, self._queue.waiting
+        node.ahead = 0.0 if node.notice else self._pace.ahead(now, self._ended, waiting)
+        idle = node.notice is not None or not (waiting or any(slot.given for slot in self._slots))
+        # The time since the last chunk grows while `ahead` shrinks: so half of the work is done before the next chunk.
+        often = BRISK_OFTEN if node.ahead else OFTEN
+        node.shipper.records_every = 0.0 if idle else min(SELDOM, max(often, node.ahead))
 
 
 def _allow_files(slots: int) -> None:

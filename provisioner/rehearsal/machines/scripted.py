@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+from provisioner.agent.watch import ORDERS_INTERVAL
 from provisioner.core.errors import Transient
 from provisioner.core.protocol import keys
 from provisioner.core.protocol.messages import WorkOrder
@@ -152,6 +153,7 @@ class ScriptedHost:
             polls=_polls(),
             retry=RETRY,
         )
+        agent.orders_interval = ORDERS_INTERVAL
         yield from agent.life()
 
 

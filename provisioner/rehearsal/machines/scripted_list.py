@@ -5,6 +5,9 @@ from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
+from provisioner.agent.logs.shipper import BRISK_OFTEN, OFTEN, SELDOM
+from provisioner.agent.slots.pace import Pace
+from provisioner.agent.watch import BRISK_HEARTBEAT, BRISK_INTERVAL
 from provisioner.core.protocol import keys
 from provisioner.core.protocol.batches import decode_batch
 from provisioner.core.protocol.command_lines import CommandEnd, write_end
@@ -13,9 +16,6 @@ from provisioner.core.protocol.words import RECORDS, Outcome, SignalCause, Step
 from provisioner.rehearsal.machines.script import CommandScript
 from provisioner.rehearsal.machines.scripted_agent import Doing, Ended, ScriptedAgent
 
-#: Seconds from a record to the chunk that contains it; the second number is for a machine on which more than
-#: BRISK_RATE commands a second end.
-PACE, BRISK_PACE, BRISK_RATE = 2.0, 20.0, 10.0
 #: Seconds before a spot machine's interruption at which its commands are killed.
 KILL_BEFORE = 30.0
 
@@ -177,6 +177,9 @@ class ListAgent(ScriptedAgent):
     slots: Slots | None = None
     #: Whether a command has ended the machine.
     panicked = False
+    #: Seconds between two reads of the orders, as a real agent has them; None: with each report, so that a simulation
+    #: has fewer steps.
+    orders_interval: float | None = None
 
     # Methods that a driver may override
 
@@ -234,10 +237,14 @@ class ListAgent(ScriptedAgent):
     def _work_list(self, order: WorkOrder, work: ListWork, slots: Slots) -> Doing[Ended]:
         limit_at = self._now() + order.runtime_limit
         report_at = orders_at = self._now()
-        ship_at = float("inf")
+        shipped_at, pace, heartbeat = self._now(), Pace(self._now()), order.heartbeat_interval
         orders = ListOrders()
         while True:
             slots.advance(self._now())
+            ahead = pace.ahead(self._now(), slots.ended, slots.waiting) / 2
+            # The same time as that of an agent which compares the seconds since its last chunk with those of its work.
+            half = ahead + (self._now() - shipped_at) / 2
+            ship_at = shipped_at + min(SELDOM, max(BRISK_OFTEN, half) if ahead else OFTEN)
             if self._now() >= slots.dies_at:
                 self.panicked = True
                 return Outcome.LOST, None, "a command ended the machine"
@@ -252,14 +259,11 @@ class ListAgent(ScriptedAgent):
                     slots.kill(self._now(), "")
                     self.signal_cause = SignalCause.NOTICE
                     return Outcome.INTERRUPTED, None, "the spot machine is taken away"
-            if slots.lines and ship_at == float("inf"):
-                brisk = slots.ended > BRISK_RATE * (self._now() - self.began_at[Step.COMMAND])
-                ship_at = self._now() + (BRISK_PACE if brisk else PACE)
-            if self._now() >= ship_at:
+            if slots.lines and (self._now() >= ship_at or not (slots.running or slots.waiting)):
                 yield from self._ship_list(slots)
-                ship_at = float("inf")
+                shipped_at, ship_at = self._now(), self._now() + OFTEN
             if self._now() >= orders_at:
-                orders_at = self._now() + order.heartbeat_interval
+                orders_at = self._now() + min(BRISK_INTERVAL, max(self.orders_interval or heartbeat, ahead))
                 found = yield from self._read_list_orders(slots)
                 if found.stop:
                     slots.kill(self._now(), "stop")
@@ -274,7 +278,7 @@ class ListAgent(ScriptedAgent):
                     report_at = self._now()
             if self._now() >= report_at:
                 yield from self.report(Step.COMMAND)
-                report_at = self._now() + order.heartbeat_interval
+                report_at = self._now() + min(BRISK_HEARTBEAT * heartbeat, max(heartbeat, ahead))
             slots.advance(self._now())
             left = slots.running or slots.waiting
             if orders.last and not left and slots.batches >= orders.batches:
@@ -283,7 +287,8 @@ class ListAgent(ScriptedAgent):
                 return Outcome.SUCCEEDED, 0, f"no work for {work.idle_limit:.0f} s"
             # A machine with short commands wakes only for its messages: `advance` computes what happened meanwhile.
             end = slots.next_end if self.script.commands.seconds >= 1.0 else float("inf")
-            yield max(0.0, min(report_at, orders_at, ship_at, limit_at, kill_at, slots.dies_at, end) - self._now())
+            due_at = max(ship_at, 0.0 if slots.lines else slots.next_end)
+            yield max(0.0, min(report_at, orders_at, due_at, limit_at, kill_at, slots.dies_at, end) - self._now())
 
     def _read_list_orders(self, slots: Slots) -> Doing[Orders]:
         """Return the orders, after the batches that they name were read."""

@@ -26,6 +26,8 @@ class Copying:
         self._installation = installation
         self._folder, self._node, self.owner = folder, (run, attempt, rank), owner
         self._streams = list(STREAMS)
+        #: The chunks of all streams, as in `_page`, if one page lists them all; None before that listing.
+        self._short: dict[str, array[int]] | None = None
         #: State of the present stream, the first of `_streams`: the key after which the next page begins, the number of
         #: listed objects, and whether the last page was listed.
         self._after, self._seen, self._listed = "", 0, False
@@ -64,17 +66,33 @@ class Copying:
 
     def _list(self, stream: str) -> None:
         prefix, after = f"{self._folder}{stream}/", self._after
-        entries = list(islice(self._installation.bucket.list(prefix, after=after), PAGE))
-        self._seen += len(entries)
-        # Chunks beyond CHUNKS_MOST are not copied; the manifest has the offset from which they are missing.
-        self._listed = len(entries) < PAGE or self._seen >= CHUNKS_MOST
-        self._after = entries[-1].key if entries else ""
-        self._page = array("q", chain.from_iterable(_chunks(entries, prefix)))
+        if self._short is None:
+            self._short = self._list_all()
+        if self._short:
+            self._page, self._listed = self._short[stream], True
+        else:
+            entries = list(islice(self._installation.bucket.list(prefix, after=after), PAGE))
+            self._seen += len(entries)
+            # Chunks beyond CHUNKS_MOST are not copied; the manifest has the offset from which they are missing.
+            self._listed = len(entries) < PAGE or self._seen >= CHUNKS_MOST
+            self._after = entries[-1].key if entries else ""
+            self._page = array("q", chain.from_iterable(_chunks(entries, prefix)))
         self._kept = set()
         if self.long:
             kept = archive.kept_log_prefix(*self._node, stream)
             after = after and kept + after.removeprefix(prefix)
             self._kept = set(_chunks(islice(self._installation.bucket.list(kept, after=after), PAGE), kept))
+
+    def _list_all(self) -> "dict[str, array[int]]":
+        """Return the chunks of every stream; empty if there are so many that each stream is listed by itself."""
+        entries = list(islice(self._installation.bucket.list(self._folder), PAGE))
+        if len(entries) == PAGE:
+            return {}
+        prefixes = {stream: f"{self._folder}{stream}/" for stream in STREAMS}
+        return {
+            stream: array("q", chain.from_iterable(_chunks((e for e in entries if e.key.startswith(prefix)), prefix)))
+            for stream, prefix in prefixes.items()
+        }
 
     def _copy(self, stream: str, chunks: "array[int]") -> None:
         pairs = [

@@ -13,7 +13,7 @@ from provisioner.core.commands.blocks import CommandState as Stored
 from provisioner.core.commands.records import CommandList, RecordChunk
 from provisioner.core.errors import Conflict, Invalid, NotFound
 from provisioner.core.logs.archive import kept_chunk_key
-from provisioner.core.protocol.command_lines import CommandEnd, read_ends
+from provisioner.core.protocol.command_lines import CommandEnd, lines_about, read_ends
 from provisioner.core.protocol.keys import chunk_key
 from provisioner.core.protocol.words import RECORDS
 from provisioner.core.recipe import duration
@@ -250,7 +250,7 @@ class Commands:
             key = kept_chunk_key(chunk.run, chunk.attempt, chunk.rank, RECORDS, chunk.offset)
             data = chunk.rest.encode("latin-1") + (self._bucket.get(key, length=RECORDS_MOST) or b"")
             # The end of the last line may be in the next chunk, which then has its beginning in `rest`.
-            lines = read_ends(data[: data.rfind(b"\n") + 1])
+            lines = read_ends(lines_about(data[: data.rfind(b"\n") + 1], wanted))
             return [_Ended(each, chunk) for each in lines if isinstance(each, CommandEnd) and each.index in wanted]
 
         found = list[_Ended]()

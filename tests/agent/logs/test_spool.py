@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.agent.logs import spool as spool_module
-from provisioner.agent.logs.shipper import Shipper, pace
+from provisioner.agent.logs.shipper import OFTEN, Shipper, pace
 from provisioner.agent.logs.spool import Spool, Stream
 from provisioner.core.protocol.messages import Chunk
 from provisioner.core.run.machines.messages import CHUNKS_MOST
@@ -212,7 +212,30 @@ def test_records_are_put_as_often_as_their_commands_end(
     shipper.records_every = every
     spool = Spool(tmp_path, 100)
     assert shipper.interval(spool.stream("records")) == interval
-    assert shipper.interval(spool.stream("output")) == (20 if interval == 20 else 1)
+    assert shipper.interval(spool.stream("output")) == (22 if interval == 20 else 1)
+
+
+def test_the_first_record_waits_for_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short commands end soon after each other, and each put costs money."""
+    clock, looks, put = [100.0], list[int](), list[bytes]()
+    monkeypatch.setattr("provisioner.agent.logs.shipper.time.time", lambda: clock[0])
+    spool = Spool(tmp_path, 1 << 20)
+    records = spool.stream("records")
+
+    def followed() -> bool:
+        looks.append(1)
+        return False
+
+    shipper = Shipper(spool, lambda _, __, data: put.append(data), followed)
+    shipper.start()
+    records.write(b"one\n")
+    until(lambda: len(looks) > 1, "two looks at the record")
+    records.write(b"two\n")
+    assert put == []
+    clock[0] += OFTEN
+    until(lambda: bool(put), "the chunk")
+    shipper.finish()
+    assert put == [b"one\ntwo\n"]
 
 
 def test_records_that_fill_a_chunk_are_put_at_once(tmp_path: Path) -> None:

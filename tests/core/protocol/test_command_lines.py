@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core.protocol.command_lines import LINE_MOST, WHYS, CommandEnd, read_ends, write_end
+from provisioner.core.protocol.command_lines import LINE_MOST, WHYS, CommandEnd, lines_about, read_ends, write_end
 
 numbers = st.integers(0, 10**15 - 1)
 extents = st.lists(st.tuples(numbers, st.integers(0, 10**7), st.integers(1, 1 << 34)), max_size=300)
@@ -76,6 +76,14 @@ def test_a_line_that_was_cut_is_not_read() -> None:
     for cut in range(1, len(good := write_end(CommandEnd(3, 1, 1, 5.0, 6.0, 0, "", ((8000, 123, 52),))))):
         (found,) = read_ends(good[:cut])
         assert isinstance(found, str)
+
+
+def test_lines_about_some_commands_are_found_without_reading_the_others() -> None:
+    """The end of one command is read in milliseconds, although its chunk has 20,000 others."""
+    many = tuple((chunk, 0, 1) for chunk in range(0, 1000, 2))
+    several = [CommandEnd(17, index, 1, 5.0, 6.0, 0, "", many if index == 2 else ()) for index in (1, 2, 12, 17)]
+    data = b"".join(map(write_end, several)) + b"\n1\n"
+    assert list(read_ends(lines_about(data, {2, 17, 99}))) == [several[1], several[3]]
 
 
 def test_extents_of_another_command_are_not_taken() -> None:

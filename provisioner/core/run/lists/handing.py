@@ -3,7 +3,9 @@
 A machine has commands for the next minutes, so that it goes on working while the control plane is away.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from provisioner.core.commands.blocks import CommandState
 from provisioner.core.commands.records import Batch, CommandList, Worker
@@ -28,26 +30,37 @@ def wanted(
     """Return how many commands each node gets now, by the node's id; `nodes` are those of the run, by id.
 
     A node has twice as many commands as it runs at once, and AHEAD seconds of work once the lengths of its commands are
-    known. It gets more when half of them have ended. Of several nodes, each gets only a part of the rest, so that they
-    end at about the same time. A node that joins gets commands when it can begin them; till then its share is kept.
+    known. Of several nodes, each has only its share of all commands without a record, by its speed, so that they end at
+    about the same time. A node gets more when half of them have ended: each batch costs several requests. A node that
+    joins gets commands when it can begin them; till then its share is kept.
     """
     if stop_of(run) or run.state not in (State.BOOTING, State.PREPARING, State.RUNNING):
         return {}
-    out, left, found = list(batches), commands.remaining, dict[str, int]()
     largest = min(BATCH_MOST, commands.batch_most or BATCH_MOST)
-    ready = [worker for worker in workers if _ready(nodes.get(worker.id), worker)]
-    several = sum(goes_on(nodes.get(worker.id), worker) for worker in workers)
-    share = -(-left // (2 * several)) if several > 1 else left
-    has_now = {worker.id: sum(batch.left for batch in out if batch.node == worker.id) for worker in ready}
+    left, found, has_now = commands.remaining, dict[str, int](), Counter[str]()
+    for batch in batches:
+        has_now[batch.node] += batch.left
+    going = [worker for worker in workers if goes_on(nodes.get(worker.id), worker)]
+    speeds = _speeds(going)
+    each = (left + sum(has_now[worker.id] for worker in going)) / (sum(speeds.values()) or 1.0)
+    ready = [worker for worker in going if _ready(nodes.get(worker.id), worker)]
     # The machine with the fewest commands comes first.
     for worker in sorted(ready, key=lambda worker: (has_now[worker.id] / worker.slots, worker.id)):
-        has = has_now[worker.id]
+        has, share = has_now[worker.id], math.ceil(each * speeds[worker.id])
         most = max(2 * worker.slots, int(worker.rate * AHEAD))
-        count = min(most - has, max(share, worker.slots - has, int(worker.rate * LEAST)), left, largest)
-        if count > 0 and has * 2 <= most:
+        goal = min(most, max(share, worker.slots, int(worker.rate * LEAST)))
+        count = min(goal - has, left, largest)
+        if count > 0 and (has * 2 <= goal or has < worker.slots):
             found[worker.id] = count
             left -= count
     return found
+
+
+def _speeds(workers: Sequence[Worker]) -> dict[str, float]:
+    """Return how fast each worker is in comparison with the others, by node id; one with no rate yet is average."""
+    known = [worker.rate for worker in workers if worker.rate]
+    usual = sum(known) / len(known) if known else 1.0
+    return {worker.id: worker.rate or usual for worker in workers}
 
 
 def _ready(node: Node | None, worker: Worker) -> bool:

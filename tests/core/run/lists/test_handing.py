@@ -88,13 +88,36 @@ def test_machines_share_what_is_left() -> None:
     assert wanted(at_work(), a_list(12), workers, [], nodes) == {"r1.1.0": 4, "r1.1.1": 4, "r1.1.2": 4}
     assert wanted(at_work(), a_list(6), workers, [], nodes) == {"r1.1.0": 4, "r1.1.1": 2}
     fast = [replace(each, rate=100.0) for each in workers]
-    assert wanted(at_work(), a_list(12_000), fast, [], nodes) == dict.fromkeys(nodes, 2000)
+    assert wanted(at_work(), a_list(12_000), fast, [], nodes) == dict.fromkeys(nodes, 4000)
+
+
+def test_a_fast_machine_has_a_larger_part_of_what_is_left() -> None:
+    """Then a slow one does not work alone at the end, and fewer commands are recalled."""
+    workers = [worker("r1.1.0", rate=100.0), worker("r1.1.1", rate=50.0), worker("r1.1.2")]
+    nodes = {each.id: node(id=each.id) for each in workers}
+    assert wanted(at_work(), a_list(9000), workers, [], nodes) == {"r1.1.2": 4, "r1.1.0": 4000, "r1.1.1": 2000}
+
+
+def test_a_machine_with_its_part_gets_more_when_half_of_it_has_ended() -> None:
+    """Each batch costs several requests; what was recalled is for the machine that has nothing."""
+    workers = [worker(f"r1.1.{rank}", rate=100.0) for rank in range(2)]
+    nodes = {each.id: node(id=each.id) for each in workers}
+    commands = a_list(9000, next=9000, waiting=3000)
+    out = [batch((0, 6000, 1), node="r1.1.0")]
+    assert wanted(at_work(), commands, workers, out, nodes) == {"r1.1.1": 3000}
+    assert wanted(at_work(), a_list(9000, next=4501), workers[:1], [batch((0, 4501, 1))], nodes) == {}
+    assert wanted(at_work(), a_list(9000, next=4500), workers[:1], [batch((0, 4500, 1))], nodes) == {NODE: 4500}
+
+
+def test_a_free_slot_gets_a_command() -> None:
+    out = [batch((0, 3, 1))]
+    assert wanted(at_work(), a_list(4, next=3), [worker(slots=4)], out, {NODE: node()}) == {NODE: 1}
 
 
 def test_the_part_of_a_machine_that_boots_is_left_for_it() -> None:
     workers = [worker("r1.1.0", slots=4, rate=100.0), worker("r1.1.1", slots=4)]
     nodes = {"r1.1.0": node(id="r1.1.0"), "r1.1.1": node(id="r1.1.1", rank=1)}
-    assert wanted(at_work(), a_list(12_000), workers, [], nodes) == {"r1.1.0": 3000}
+    assert wanted(at_work(), a_list(12_000), workers, [], nodes) == {"r1.1.0": 6000}
     assert wanted(at_work(), a_list(1200), workers, [], nodes) == {"r1.1.0": 1000}, "work for ten seconds"
 
 
