@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from scripts.benchmarks import attacks, commands, gangs, hour, logs, machines, scale, serving, triggers
+from scripts.benchmarks import attacks, commands, gangs, hour, lists, logs, machines, scale, serving, slots, triggers
 from scripts.benchmarks.figures import Figure, line, moved, read
 
 Measure = Callable[[Path, bool], Iterator[Figure]]
@@ -26,6 +26,9 @@ MEASURES: tuple[Measure, ...] = (
     scale.idle,
     scale.busy,
     hour.hour,
+    lists.lists,
+    slots.slots,
+    slots.outputs,
     serving.starts,
     serving.followers,
     serving.pages,

@@ -12,9 +12,11 @@ import contextlib
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,10 +29,11 @@ import yaml
 from provisioner import wiring
 from provisioner.rehearsal import scenario
 from provisioner.rehearsal.aws.account import ID
+from provisioner.rehearsal.aws.calls import CONTROL, Call
 from provisioner.rehearsal.aws.wire import Answer
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.machines.light import LightHost
-from provisioner.rehearsal.machines.script import Script
+from provisioner.rehearsal.machines.script import CommandScript, Script
 from provisioner.rehearsal.machines.scripted import ScriptedHost
 from provisioner.rehearsal.server import Server
 from provisioner.service.control import Service
@@ -55,8 +58,15 @@ busy_interval = 1.0
 """
 
 
+#: The script of a list: a machine with 16 slots ends 80 commands a second.
+LIST = Script(job="list", commands=CommandScript(seconds=0.16, spread=0.5, output=20))
 #: The scripts of scripted machines, by the names of their jobs.
-SCRIPTS = (Script(job="hostile", command=86_400.0), Script(job="quiet", command=3.0), Script(command=1.0))
+SCRIPTS = (
+    Script(job="hostile", command=86_400.0),
+    Script(job="quiet", command=3.0),
+    LIST,
+    Script(command=1.0),
+)
 
 
 @dataclass(frozen=True)
@@ -113,6 +123,17 @@ class Cloud:
     def calls(self, since: int = 0) -> list[Seen]:
         """Return the calls after the first `since` ones, oldest first."""
         return [Seen(**each) for each in self._ask(f"calls {since}")]
+
+    def requests(self, since: int = 0) -> Counter[tuple[str, str, str]]:
+        """Return how often each request of S3 was made after the first `since` calls.
+
+        Keys are `control` or `machine`, the action, and the folder of the object in its mailbox.
+        """
+        return Counter({(who, action, what): count for who, action, what, count in self._ask(f"requests {since}")})
+
+    def machines_cpu(self) -> float:
+        """Return the seconds of processor time of all light machines that have ended."""
+        return float(self._ask("machines-cpu"))
 
     def history(self) -> dict[str, list[tuple[str, float]]]:
         """Return the states of every machine that ever existed, each with its start, by instance id."""
@@ -223,6 +244,12 @@ def _answer(double: Double, words: Sequence[str]) -> object:
         case ["calls", since]:
             calls = double.calls.of()[int(since) :]
             return [asdict(Seen(call.service, call.action, call.principal, call.at)) for call in calls]
+        case ["machines-cpu"]:
+            used = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return used.ru_utime + used.ru_stime
+        case ["requests", since]:
+            made = Counter(_kind(call) for call in double.calls.of("s3")[int(since) :])
+            return [[*kind, count] for kind, count in made.items()]
         case ["put", key, count, first, step, pad, data]:
             value = base64.b64decode(data.strip("=") and data)
             for number in range(int(count)):
@@ -243,6 +270,14 @@ def _answer(double: Double, words: Sequence[str]) -> object:
             return {json.loads(order)["run"]: box for box, order in found.items() if order is not None}
         case _:
             return {name: [(each.state, each.at) for each in states] for name, states in double.history().items()}
+
+
+def _kind(call: Call) -> tuple[str, str, str]:
+    """Return who has made a request of S3, its action, and the kind of its object, without names and numbers."""
+    _, _, key = call.resource.partition("/")
+    words = [word for word in key.split("/")[1:] if word.isalpha()]
+    what = "report" if key.startswith("inbox/") and not words else "/".join(words)
+    return "control" if call.principal == CONTROL else "machine", call.action, what
 
 
 def _content(double: Double, key: str) -> bytes | None:

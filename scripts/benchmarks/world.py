@@ -72,12 +72,13 @@ class CountedCloud(FakeCloud):
 class World:
     """A control plane and its cloud in one thread; the clock advances when the control plane waits."""
 
-    def __init__(self, folder: Path, clock: StepClock | None = None) -> None:
+    def __init__(self, folder: Path, clock: StepClock | None = None, bucket: MemoryBucket | None = None) -> None:
+        """`bucket` replaces the counting bucket `self.bucket`."""
         self.clock = clock or StepClock()
         self.cloud, self.bucket, ids = CountedCloud(self.clock), CountedBucket(self.clock.now), CountingIds()
         self.store = SqlStore(folder / "store.db", ids)
         self.installation = Installation(
-            self.store, self.cloud, self.bucket, self.clock, InlinePool(), ids, Unkept(), POLICY
+            self.store, self.cloud, bucket or self.bucket, self.clock, InlinePool(), ids, Unkept(), POLICY
         )
         sites = LaunchSites(self.installation, Agent("none", lambda: b""), lambda role, sha256: f"{role} {sha256}")
         self.reconciler = Reconciler(self.installation, sites)
