@@ -84,13 +84,20 @@ def test_a_list_larger_than_other_bodies_is_uploaded_and_started(ann: httpx.Clie
     assert [each["text"] for each in page["commands"]] == LINES[12345:12347]
 
 
+def test_commands_of_several_lines_end_with_a_nul_byte(ann: httpx.Client) -> None:
+    upload = ann.post("/api/uploads", params={"null": "true"}, content=b"a\nb\0c\0").json()
+    run = ann.post("/api/jobs/train/start", json={"upload": upload["id"]}).json()["run"]
+    page = ann.get(f"/api/runs/{run['id']}/commands").json()
+    assert [each["text"] for each in page["commands"]] == ["a\nb", "c"]
+
+
 def test_wrong_lines_are_named_and_nothing_is_stored(ann: httpx.Client, server: Server, bucket: MemoryBucket) -> None:
     """The connection is kept, although not the whole body was read."""
     for _ in range(2):
         answer = ann.post("/api/uploads", content=pieces(TEXT + b"\n\n-x\n" + TEXT))
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
         first, second = answer.json()["message"].splitlines()
-        assert first == "line 25001: it is blank; write a command, or remove the line"
+        assert first == "line 25001: it is blank; write a command, or leave it out"
         assert second.startswith("line 25002: the shell would read a command that begins with - as an option")
     assert stored(server, bucket) == 0
     assert server.connections == 1

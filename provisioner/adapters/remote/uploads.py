@@ -10,5 +10,6 @@ class RemoteUploads:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
-    def add(self, lines: Iterable[bytes], owner: str = "") -> Upload:
-        return self._calls.upload(Upload, "/api/uploads", [("owner", owner)] if owner else [], lines)
+    def add(self, lines: Iterable[bytes], owner: str = "", *, null: bool = False) -> Upload:
+        query = [*([("owner", owner)] if owner else []), *([("null", "true")] if null else [])]
+        return self._calls.upload(Upload, "/api/uploads", query, lines)

@@ -82,8 +82,7 @@ class Acting:
         self._jobs.record(run.job_id)
         texts = self._texts.texts(run, self._in_states(commands, wanted))
         if count > MOST_COMMANDS:
-            # Only the commands of an upload are so many, and each of them is one line.
-            upload = self._uploads.record((f"{text}\n".encode() for text in texts), run.owner)
+            upload = self._uploads.record((f"{text}\0".encode() for text in texts), run.owner, null=True)
             fresh = self._jobs.repeated(run, (), idempotency_key, now, upload)
             added = self._runs.add(fresh, "rerun", upload)
             if added.upload != upload.id:

@@ -53,10 +53,10 @@ class Uploads:
         self._limits = UNLIMITED if caller.admin else policy.limits
         self._caller = caller
 
-    def add(self, lines: Iterable[bytes], owner: str = "") -> View:
-        return view(self.record(lines, owner or self._caller.owner))
+    def add(self, lines: Iterable[bytes], owner: str = "", *, null: bool = False) -> View:
+        return view(self.record(lines, owner or self._caller.owner, null=null))
 
-    def record(self, lines: Iterable[bytes], owner: str) -> Upload:
+    def record(self, lines: Iterable[bytes], owner: str, *, null: bool = False) -> Upload:
         """Store the list as `add` does, and return its record."""
         if not self._caller.may(owner):
             own = ", ".join(self._caller.owners)
@@ -64,7 +64,7 @@ class Uploads:
         expect(self._store, self._clock.now())
         id, put = self._ids.new(), list[str]()
         try:
-            upload = self._put(id, lines, owner, put)
+            upload = self._put(id, cut(self._timely(lines), null=null), owner, put)
             audit = self._recorder.audit(self._caller, "upload", owner, id)
             records: list[Record] = [upload, audit]
             self._recorder.save(records, limits=self._limits)
@@ -75,11 +75,11 @@ class Uploads:
             raise
         return upload
 
-    def _put(self, id: str, lines: Iterable[bytes], owner: str, put: list[str]) -> Upload:
+    def _put(self, id: str, found: Iterator[tuple[int, bytes]], owner: str, put: list[str]) -> Upload:
         """Put the parts and return the upload, not stored yet. `put` gets the keys of all parts that may exist."""
         now = self._clock.now()
         firsts, total, size, longest, digest = list[int](), 0, 0, 0, hashlib.sha256()
-        for parts in _groups(cut(self._timely(lines)), TOGETHER):
+        for parts in _groups(found, TOGETHER):
             first = len(firsts)
             for count, data in parts:
                 firsts.append(total)

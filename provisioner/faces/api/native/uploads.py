@@ -1,5 +1,6 @@
 """The endpoint for lists of commands that are too long for a recipe."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -37,6 +38,9 @@ async def add_upload(
     owner: Annotated[
         str, Query(max_length=200, description="The owner of the jobs that the list is for. Default: the first owner.")
     ] = "",
+    null: Annotated[
+        bool, Query(description="Each command ends with a NUL byte, not with its line: it may have several lines.")
+    ] = False,
 ) -> Response:
     """Store a list of commands, one in each line of a text in UTF-8; start a run with it by its id.
 
@@ -44,6 +48,7 @@ async def add_upload(
     """
     connections.expect_long_body(request.scope)
     try:
-        return shown(await server.uploaders.read(caller.name, control.uploads.add, in_thread(request.stream()), owner))
+        add = partial(control.uploads.add, null=null)
+        return shown(await server.uploaders.read(caller.name, add, in_thread(request.stream()), owner))
     except ClientDisconnect:
         return problem(400, "invalid", "the connection was lost before the end of the list; nothing is stored")

@@ -59,11 +59,22 @@ def test_parts_do_not_depend_on_the_pieces(lines: list[str], cuts: list[int]) ->
     assert b"".join(data for _, data in found) == "".join(f"{line}\0" for line in lines).encode()
 
 
+def test_commands_that_end_with_a_nul_byte_may_have_several_lines() -> None:
+    assert list(cut([b"a\r\nb\n\0c"], null=True)) == [(2, b"a\nb\n\0c\0")]
+    with pytest.raises(Invalid) as caught:
+        list(cut([b"a\0 \n\0", b"-x\0", b"\xff"], null=True))
+    assert str(caught.value).splitlines() == [
+        "command 1: it is blank; write a command, or leave it out",
+        "command 2: the shell would read a command that begins with - as an option; begin with the program",
+        "command 3: byte 1 is no UTF-8; write the commands in UTF-8",
+    ]
+
+
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        (b"", "it is blank; write a command, or remove the line"),
-        (b" \t", "it is blank; write a command, or remove the line"),
+        (b"", "it is blank; write a command, or leave it out"),
+        (b" \t", "it is blank; write a command, or leave it out"),
         ("\u2003".encode(), "write the shell line to run"),
         (b"-x", "the shell would read a command that begins with - as an option; begin with the program"),
         (b"  -x", "the shell would read a command that begins with - as an option; begin with the program"),
@@ -91,8 +102,8 @@ def test_five_wrong_lines_are_named_and_the_others_counted_out() -> None:
     found = refused(b"\n" * 3 + b"x\n" * 1_000_000, b"-\n\n")
     assert [each.partition(":")[0] for each in found] == ["line 1", "line 2", "line 3", "line 1000004", "line 1000005"]
     assert refused(b"\n" * 6)[4:] == [
-        "line 5: it is blank; write a command, or remove the line",
-        "more lines are wrong",
+        "line 5: it is blank; write a command, or leave it out",
+        "more are wrong",
     ]
 
 
