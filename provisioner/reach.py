@@ -15,6 +15,7 @@ from provisioner.core.errors import Invalid
 
 if TYPE_CHECKING:
     from provisioner.adapters.remote.control import Remote
+    from provisioner.ports.bucket import Bucket
 
 
 def server(
@@ -38,6 +39,14 @@ def server(
     shown = os.environ.get("PROVISION_TOKEN", "") if token is None else token
     where = address(named, shown, insecure=os.environ.get("PROVISION_INSECURE") == "1")
     return Remote(where, SystemClock(), RandomIds(), told)
+
+
+def bucket(name: str) -> Bucket:
+    """Return a bucket of the user, to be read with the AWS credentials of this process."""
+    from provisioner.adapters.aws import Session
+    from provisioner.adapters.s3 import S3
+
+    return S3(name, Session(""))
 
 
 def check_here(settings: object = None) -> None:

@@ -216,7 +216,10 @@ class Session:
     """
 
     def __init__(self, region: str, endpoint: str | None = None) -> None:
-        """Without `endpoint`, clients use AWS_ENDPOINT_URL, or else AWS's own endpoints."""
+        """Without `endpoint`, clients use AWS_ENDPOINT_URL, or else AWS's own endpoints.
+
+        If `region` is "", they use the region of the environment, and S3 finds that of each bucket.
+        """
         self.region, self._endpoint = region, endpoint
         self._session: Any = None
         self._clients: dict[tuple[str, str, float], Any] = {}
@@ -248,9 +251,9 @@ class Session:
             # S3 servers other than AWS seldom have a host name for each bucket; AWS prefers requests to these names.
             s3={"addressing_style": "path" if self._endpoint else "auto"},
         )
-        self._session = self._session or boto3.session.Session(region_name=self.region)
+        self._session = self._session or boto3.session.Session(region_name=self.region or None)
         try:
-            return self._session.client(service, region_name=region, endpoint_url=self._endpoint, config=config)
+            return self._session.client(service, region_name=region or None, endpoint_url=self._endpoint, config=config)
         except ValueError as error:
             # boto3's message is only "Invalid endpoint: URL", for instance for a container whose name contains `_`.
             raise errors.Invalid(

@@ -16,18 +16,21 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from provisioner import reach
+from provisioner.core.errors import Invalid
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.states import State
 from provisioner.core.views import run as views
 from provisioner.core.views.commands import Command, CommandState, Progress
 from provisioner.core.views.job import Job
 from provisioner.core.views.receipt import Receipt
+from provisioner.faces.lists.ended import ended
+from provisioner.faces.lists.making import check, from_each, from_texts
 from provisioner.ports.control.control import Control
 from provisioner.ports.control.lists import PAGE, CommandFilter, every
 from provisioner.ports.control.logs import LogGap, LogQuery
@@ -36,6 +39,10 @@ from provisioner.settings import Settings, load
 
 #: Logs the errors of passes. They do not fail the call that made the pass, because later passes try again.
 _log = logging.getLogger("provisioner")
+
+
+#: The value of a variable. Numbers and booleans become text as in a recipe.
+Value = str | int | float | bool
 
 
 class LogIncomplete(UserWarning):
@@ -99,7 +106,7 @@ class Client:
     def start(
         self,
         job: str,
-        env: Mapping[str, str | int | float | bool] | None = None,
+        env: Mapping[str, Value] | None = None,
         command: str | None = None,
         idempotency_key: str = "",
         scale: int | None = None,
@@ -110,8 +117,41 @@ class Client:
         booleans in `env` become text as in a recipe: 3, 0.1, true. A second start with the same `idempotency_key`
         within 24 h returns the same run; with other inputs it raises Conflict.
         """
-        text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (env or {}).items()}
-        run = self._control.runs.start(job, text, command, idempotency_key, scale)
+        return self._begun(self._control.runs.start(job, _variables(env), command, idempotency_key, scale))
+
+    def map(
+        self,
+        job: str,
+        commands: Iterable[str] | None = None,
+        *,
+        envs: Iterable[Mapping[str, Value]] | None = None,
+        template: str | None = None,
+        in_order: bool = False,
+        env: Mapping[str, Value] | None = None,
+        idempotency_key: str = "",
+        scale: int | None = None,
+    ) -> "Mapped":
+        """Trigger a run of a list, and return an iterator over its commands as they end, or in their order.
+
+        With a `template`, or a place `{}` in the job's own command, each of `commands` is a value: it takes the place
+        of `{}`, quoted for the shell, and `{#}` is its number from 1. With `envs`, each command is the template, or the
+        job's own command, with these variables. Up to `scale` machines work through the list. `env` and
+        `idempotency_key` are those of `start`. Raises Invalid if a command cannot be run; then nothing is started.
+        """
+        found = self._control.jobs.get(job)
+        check(found)
+        if (commands is None) == (envs is None):
+            raise Invalid("give either commands or envs")
+        if envs is None:
+            made = from_texts(found, commands or (), template)
+        else:
+            made = from_each(found, map(_variables, envs), template)
+        upload = self._control.uploads.add(made.pieces, found.owner, null=made.null)
+        run = self._control.runs.start(job, _variables(env), None, idempotency_key, scale, upload.id)
+        return Mapped(self._begun(run), ended(self._control, run, _tell, in_order=in_order))
+
+    def _begun(self, run: views.Run) -> "Run":
+        """Launch a run that was stored, if no daemon acts."""
         if not self._control.operator.served():
             _tell(self._control.operator.step())
         return Run(self._control, run.id)
@@ -263,6 +303,24 @@ class Run:
         """Make one pass, if no daemon acts."""
         if not self._control.operator.served() and self._control.operator.unfinished():
             _tell(self._control.operator.step())
+
+
+class Mapped(Iterator[Command]):
+    """The commands of a list, each when it has its final state; `run` is the list's run.
+
+    The iterator ends when all commands have ended. `next` waits; without a daemon, it also makes passes.
+    """
+
+    def __init__(self, run: Run, commands: Iterator[Command]) -> None:
+        self.run = run
+        self._commands = commands
+
+    def __next__(self) -> Command:
+        return next(self._commands)
+
+
+def _variables(env: Mapping[str, Value] | None) -> dict[str, str]:
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in (env or {}).items()}
 
 
 def _tell(errors: Sequence[str]) -> None:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from provisioner.core.access.callers import Caller
 from provisioner.core.access.owner_limits import UNLIMITED
-from provisioner.core.cloud.offers import Size
+from provisioner.core.cloud.offers import Market, Size
 from provisioner.core.commands.records import CommandList
 from provisioner.core.commands.uploads import Upload
+from provisioner.core.cost.estimate import hourly
 from provisioner.core.errors import CloudError, Conflict, Forbidden
 from provisioner.core.not_found import no_job, no_upload
+from provisioner.core.recipe import lists
 from provisioner.core.recipe import recipe as recipes
 from provisioner.core.recipe.defaults import gpu_notes, ungranted, unoffered
 from provisioner.core.recipe.jobs import Job
@@ -25,6 +27,7 @@ from provisioner.core.recipe.yaml import Path
 from provisioner.core.run.records import Record, Run
 from provisioner.core.views import from_records
 from provisioner.core.views.job import Job as View
+from provisioner.core.views.job import Prices
 from provisioner.ports.clock import Clock
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import Store
@@ -77,6 +80,7 @@ class Jobs:
             yield from (found := list(self.ungranted(spec, spec.owner or default)))
             if found:
                 return
+            warnings.extend(() if spec.commands else lists.notes(spec.nprocs, spec.list))
             try:
                 yield from self._unoffered(spec)
                 warnings.extend(gpu_notes(spec, self._sites().catalog_to_check(spec.instance_types)))
@@ -161,6 +165,17 @@ class Jobs:
 
     def get(self, name: str) -> View:
         return from_records.job(self.record(name))
+
+    def prices(self, name: str) -> Prices:
+        recipe, _ = _loaded(self.record(name).recipe)
+        spec, sites = recipe.spec, self._sites()
+        try:
+            catalog = sites.catalog_to_check(spec.instance_types)
+        except CloudError:
+            return Prices(None, None)
+        types = spec.instance_types if Market.ON_DEMAND in spec.markets else ()
+        found = hourly(spec, catalog, {each: sites.price_list(each).machines.get(each) for each in types})
+        return Prices(found.least, found.most) if found else Prices(None, None)
 
     def record(self, name: str) -> Job:
         """Return the job's record. Raises NotFound."""

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from provisioner.core.cloud.offers import Catalog
+from provisioner.core.cloud.offers import Catalog, Market
 from provisioner.core.errors import Invalid, Transient
 from provisioner.core.recipe.recipe import parse_recipe
+from provisioner.core.views.job import Prices
 from provisioner.rehearsal.ec2.conditions import Conditions, PriceRule, Where
 from provisioner.service.control import OnBehalf
 from provisioner.service.control_loop.loop import Intervals
@@ -133,6 +135,34 @@ def test_apply_says_that_commands_share_gpus() -> None:
     found = world.jobs.apply(text(command=["a", "b", "c"], nprocs=2), "f").warnings
     assert found == ("2 commands share the 1 GPU of g5.xlarge by turns",)
     assert world.jobs.apply(text(command=["a", "b", "c"]), "f").warnings == ()
+
+
+def test_apply_says_that_only_lists_use_the_options_of_lists() -> None:
+    world = World()
+    told = ("nprocs is for lists: `provision map` uses it, and runs of the single command ignore it",)
+    assert world.jobs.apply(text(nprocs=2, placement={"gpu": "none"}), "f").warnings == told
+    assert world.jobs.apply(text(command=["a"], nprocs=2, placement={"gpu": "none"}), "f").warnings == ()
+
+
+def test_prices_of_a_job_are_those_of_all_offers_that_its_recipe_allows() -> None:
+    """A price that is not known for all types and markets is not guessed."""
+    prices = (
+        PriceRule(2.0, Where(type="g5.xlarge")),
+        PriceRule(3.0, Where(type="g5.2xlarge")),
+        PriceRule(0.5, Where(market=Market.SPOT, type="g5.xlarge", zone="us-east-1a")),
+    )
+    world = World(Conditions(prices=prices))
+
+    def found(**spec: Any) -> Prices:
+        world.jobs.apply(text(**spec), "f")
+        return world.jobs.prices("tester/job")
+
+    assert found() == Prices(2.0, 2.0)
+    assert found(placement={"instance_types": ["g5.2xlarge"]}, scale=4) == Prices(2.0, 3.0)
+    assert found(use_spot_instance=True, placement={"zones": ["us-east-1a"]}) == Prices(0.5, 0.5)
+    fallback = {"zones": ["us-east-1a"], "spot_fallback": True}
+    assert found(use_spot_instance=True, placement=fallback) == Prices(0.5, 2.0)
+    assert found(instance_type="g6.xlarge", placement={"instance_types": ["g5.xlarge"]}) == Prices(None, None)
 
 
 def test_apply_of_a_run_with_several_machines_tells_how_long_each_may_exist() -> None:

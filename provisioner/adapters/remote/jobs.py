@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from provisioner.adapters.remote.calls import Calls
 from provisioner.adapters.remote.names import job_path
-from provisioner.core.views.job import Job, Jobs, Schedule, Schedules
+from provisioner.core.views.job import Job, Jobs, Prices, Schedule, Schedules
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,10 @@ class RemoteJobs:
     def get(self, name: str) -> Job:
         path, query = job_path(name)
         return self._calls.ask(Job, "GET", path, query)
+
+    def prices(self, name: str) -> Prices:
+        path, query = job_path(name)
+        return self._calls.ask(Prices, "GET", f"{path}/prices", query)
 
     def delete(self, name: str) -> Job:
         path, query = job_path(name)

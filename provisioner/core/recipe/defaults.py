@@ -135,7 +135,7 @@ def unoffered(spec: Spec, catalog: Catalog, known_types: Callable[[], Iterable[s
 def gpu_notes(spec: Spec, catalog: Catalog) -> Iterator[str]:
     """Yield what may surprise in how the commands of a list use the GPUs of each instance type of the recipe."""
     slots = spec.nprocs
-    for name in spec.instance_types if spec.commands and spec.placement.gpu == "required" else ():
+    for name in spec.instance_types if spec.placement.gpu == "required" else ():
         gpus = catalog.types[name].gpus if name in catalog.types else 0
         if 0 < gpus < slots:
             yield f"{slots} commands share the {gpus} GPU{'s' if gpus > 1 else ''} of {name} by turns"

@@ -131,16 +131,11 @@ def of_single(retry: Retry) -> Iterator[tuple[Path, str]]:
             yield ("spec", "retry", name), f"retry.{name} is for a single command; for a list, write {instead}"
 
 
-def unused(slots: int, options: ListOptions) -> Iterator[tuple[Path, str]]:
-    """Yield the fields that a single command cannot use, as (path, message)."""
+def notes(slots: int, options: ListOptions) -> Iterator[str]:
+    """Yield what may surprise in a recipe with a single command."""
     for name, value, default in (("nprocs", slots, 1), ("list", options, ListOptions())):
         if value != default:
-            yield ("spec", name), f"{name} is for a list of commands; write command as a list, or leave {name} out"
-
-
-def is_list(command: str) -> bool:
-    """Return whether the text of a command is a list: a JSON array."""
-    return _array(command) is not None
+            yield f"{name} is for lists: `provision map` uses it, and runs of the single command ignore it"
 
 
 def as_text(command: "str | list[str]") -> str:

@@ -237,9 +237,6 @@ def with_overrides(
     if command is not None:
         data["spec"]["command"] = command
         changed.append(("spec", "command"))
-        if not lists.is_list(command):
-            # The options of the recipe's list have no meaning for this run.
-            data["spec"] |= {"nprocs": 1, "list": {}}
     if scale is not None:
         data["spec"]["scale"] = scale
         changed.append(("spec", "scale"))
@@ -374,7 +371,7 @@ def _clashes(spec: Spec) -> Iterator[tuple[Path, str]]:
                 f"{secret.location} is taken by {holder}; leave one of them out",
             )
     yield from _files_that_are_folders(spec)
-    yield from lists.of_single(spec.retry) if spec.commands else lists.unused(spec.nprocs, spec.list)
+    yield from lists.of_single(spec.retry) if spec.commands else ()
     for index, code in enumerate(spec.retry.requeue_on):
         if code in spec.retry.on:
             yield (

@@ -45,6 +45,26 @@ class Progress:
     eta: Annotated[Moment | None, "When the list will have ended at this rate; null if unknown."] = None
     slots: Annotated[int | None, "Commands that its live machines run at once; null if not computed."] = None
     machines: Annotated[int | None, "Number of its live machines; null if not computed."] = None
+    command_seconds: Annotated[float | None, "How long a command took; null if unknown or not computed."] = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a list would need that was not started. The start of machines and machines that are lost are not counted."""
+
+    commands: int
+    bytes: Annotated[int, "Of all commands."]
+    first: Annotated[str, "The first command."]
+    last: Annotated[str, "The last command."]
+    machines: Annotated[int, "Maximum number of its machines."]
+    slots: Annotated[int, "Number of commands that these machines run at once."]
+    hourly_dollars_least: Annotated[float | None, "An hour of these machines, each of the cheapest offer."]
+    hourly_dollars_most: Annotated[float | None, "An hour of these machines, each of the dearest offer."]
+    measured: Annotated[str | None, "The run of the same job whose commands `command_seconds` was measured of."]
+    command_seconds: Annotated[float | None, "How long a command takes; null if no run of the job has measured it."]
+    seconds: Annotated[float | None, "Of the whole list; null if `command_seconds` is."]
+    dollars_least: Annotated[float | None, "Of the whole list; null if a price or `seconds` is unknown."]
+    dollars_most: float | None
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,8 @@ def counted(item: CommandList) -> Progress:
 def progress(item: CommandList, workers: Iterable[Worker], nodes: Iterable[records.Node], now: float) -> Progress:
     """Return the progress of a list with the speed of its machines; `workers` and `nodes` are those of its run."""
     alive = {node.id: node for node in nodes if not node.verdict}
-    at_work = [worker for worker in workers if worker.id in alive]
+    every = list(workers)
+    at_work = [worker for worker in every if worker.id in alive]
     reports = [node.report.commands for node in alive.values() if node.report and node.report.commands]
     rate = sum(worker.rate for worker in at_work)
     return replace(
@@ -150,7 +151,15 @@ def progress(item: CommandList, workers: Iterable[Worker], nodes: Iterable[recor
         eta=moment(now + item.open / rate) if rate and item.open else None,
         slots=sum(worker.slots for worker in at_work),
         machines=len(at_work),
+        command_seconds=_command_seconds(every),
     )
+
+
+def _command_seconds(workers: Iterable[Worker]) -> float | None:
+    """Return how long a command took on average, on machines of any speed; None if no command has ended."""
+    measured = [worker for worker in workers if worker.rate and worker.ended]
+    total = sum(worker.ended * worker.slots / worker.rate for worker in measured)
+    return round(total / sum(worker.ended for worker in measured), 3) if measured else None
 
 
 def status(

@@ -48,6 +48,14 @@ class Jobs:
 
 
 @dataclass(frozen=True)
+class Prices:
+    """What an hour of one machine of a job costs in dollars, over all offers that the recipe allows."""
+
+    least: Annotated[float | None, "Of the cheapest offer; null if the price of an offer is unknown."]
+    most: Annotated[float | None, "Of the dearest offer; null if the price of an offer is unknown."]
+
+
+@dataclass(frozen=True)
 class Started(Job):
     """The job, and the run that was started."""
 

@@ -35,6 +35,9 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
     },
     "Run": {
         "start": Command("runs:start", "Start a run of a job on a fresh machine.", "start train --env LR=0.1 --follow"),
+        "map": Command(
+            "lists.mapping:map_list", "Start a run of a list of commands.", "map infer --commands files.txt --dry-run"
+        ),
         "rerun": Command("lists.repeating:rerun", "Run the failed commands of a run again.", "rerun 1f3c --failed"),
         "stop": Command("runs:stop", "Stop runs: SIGTERM, then SIGKILL.", "stop 1f3c"),
         "wait": Command("runs:wait", "Wait for the end of runs.", "wait 1f3c"),

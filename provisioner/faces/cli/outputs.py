@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from provisioner.core.views.ami import Ami
-from provisioner.core.views.commands import Command
+from provisioner.core.views.commands import Command, Estimate
 from provisioner.core.views.job import Job, Schedule
 from provisioner.core.views.log import Log
 from provisioner.core.views.overview import Top
@@ -20,6 +20,7 @@ OUTPUTS: Mapping[str, Any] = {
     "show": Job,
     "delete": Job,
     "start": Run,
+    "map": Run | Estimate,
     "rerun": Run,
     "runs": list[Run],
     "status": Status,

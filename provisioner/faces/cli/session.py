@@ -160,6 +160,16 @@ def variables(pairs: Sequence[str] | None) -> Mapping[str, str]:
     return found
 
 
+def pieces(name: str) -> Iterator[bytes]:
+    """Yield the bytes of a file of any size, or of standard input for `-`. Raises Invalid."""
+    try:
+        with contextlib.nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as file:
+            while data := file.read(LARGEST):
+                yield data
+    except OSError as error:
+        raise Invalid(f"{name}: {error.strerror}") from error
+
+
 def read_file(name: str) -> str:
     """Return the text of a file, or of standard input for `-`. Raises Invalid."""
     try:

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from provisioner.core.views.job import Job
+from provisioner.core.views.job import Job, Prices
 
 
 class Jobs(Protocol):
@@ -22,6 +22,9 @@ class Jobs(Protocol):
 
     def get(self, name: str) -> Job:
         """Return the job as it is stored."""
+
+    def prices(self, name: str) -> Prices:
+        """Return what an hour of one machine of the job costs, as far as the cloud tells it."""
 
     def delete(self, name: str) -> Job:
         """Delete the job, but not its runs. Raises Conflict if a run of the job is not done."""

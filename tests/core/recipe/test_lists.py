@@ -7,6 +7,7 @@ import jsonschema
 import pytest
 
 from provisioner.core.errors import Invalid
+from provisioner.core.recipe.lists import ListOptions, notes
 from provisioner.core.recipe.recipe import Recipe, parse_recipe, with_overrides
 from tests.support.recipes import REQUIRED, SCHEMA, SEED, problem, problems, recipe
 
@@ -87,8 +88,6 @@ PROBLEMS: list[tuple[dict[str, Any], str]] = [
         {"command": LINES, "nprocs": 0},
         "nprocs: found '0'; write the number of commands that run at once on a machine, 1 to 256",
     ),
-    ({"nprocs": 4}, "nprocs: nprocs is for a list of commands; write command as a list, or leave nprocs out"),
-    ({"list": {"limit": "1m"}}, "list: list is for a list of commands; write command as a list, or leave list out"),
     (
         {"command": LINES, "retry": {"on": [1]}},
         "retry.on: retry.on is for a single command; for a list, write list.retries and list.retry_on",
@@ -170,9 +169,21 @@ def test_list_keeps_no_machines_for_another_attempt() -> None:
     assert (spec.machine_lifetime, spec.bounds.gather) == (spec.bounds.lifetime, None)
 
 
+def test_single_command_may_have_the_options_of_lists() -> None:
+    """`provision map` makes a list of a job with one command."""
+    spec = recipe(nprocs=4, list={"limit": "1m"}, scale=2).spec
+    assert (spec.commands, spec.nprocs, spec.list.limit, spec.together) == ((), 4, 60.0, 2)
+    told = [
+        f"{name} is for lists: `provision map` uses it, and runs of the single command ignore it"
+        for name in ("nprocs", "list")
+    ]
+    assert list(notes(spec.nprocs, spec.list)) == told
+    assert list(notes(1, ListOptions())) == []
+
+
 def test_start_replaces_a_list_by_a_command_or_a_command_by_a_list() -> None:
     several = recipe(command=LINES, nprocs=2, list={"limit": "1m"})
-    assert with_overrides(several, {}, "date") == recipe(command="date")
+    assert with_overrides(several, {}, "date") == recipe(command="date", nprocs=2, list={"limit": "1m"})
     other = with_overrides(several, {"A": "1"}, '["x", "y"]').spec
     assert (other.commands, other.nprocs, other.list.limit) == (("x", "y"), 2, 60.0)
     assert with_overrides(recipe(), {}, '["x"]').spec.commands == ("x",)

@@ -115,7 +115,9 @@ def test_shared_and_unused_gpus_of_a_list_are_said(slots: int, notes: list[str])
     assert list(gpu_notes(recipe(**spec).spec, catalog)) == notes
 
 
-def test_single_command_has_no_notes_about_gpus() -> None:
+def test_notes_about_gpus_are_for_several_slots_and_required_gpus() -> None:
     assert list(gpu_notes(recipe().spec, CATALOG)) == []
+    # `provision map` makes a list of it.
+    assert list(gpu_notes(recipe(nprocs=2).spec, CATALOG)) == ["2 commands share the 1 GPU of g5.xlarge by turns"]
     without = {"command": ["a", "b"], "nprocs": 2, "placement": {"gpu": "none"}}
     assert list(gpu_notes(recipe(**without).spec, CATALOG)) == []

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from provisioner.core.views.job import Job, Jobs, Started
+from provisioner.core.views.job import Job, Jobs, Prices, Started
 from provisioner.faces.api.http import examples
 from provisioner.faces.api.http.answers import shown
 from provisioner.faces.api.http.caller import Acting, JobName, OwnerName, named
@@ -86,6 +86,14 @@ def list_jobs(control: Acting) -> Response:
 def get_job(control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
     """Show a job and its recipe, with every default filled in."""
     return shown(look_up(control, job, owner_name))
+
+
+@router.get(
+    "/jobs/{job}/prices", operation_id="get_job_prices", responses=answers(Prices, 404, example=Prices(0.50, 1.20))
+)
+def get_job_prices(control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
+    """Show what an hour of one machine of a job costs, with the prices that AWS shows now."""
+    return shown(control.jobs.prices(named(job, owner_name)))
 
 
 @router.delete(

@@ -41,6 +41,10 @@ RunNames = Annotated[
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="NAME, OWNER/NAME or its id.", autocompletion=complete.job)]
 
 #: Options of commands that start a run.
+Scale = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, max=1000, help="Number of machines of this run, in place of the recipe's."),
+]
 Key = Annotated[str | None, typer.Option(metavar="KEY", help="The same key within 24 h returns the same run.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for the run's end, even if a daemon acts.")]
 Follow = Annotated[
@@ -57,10 +61,7 @@ def start(
         str | None,
         typer.Option(metavar="LINE", help="Command for this run, in place of the recipe's; a JSON array is a list."),
     ] = None,
-    scale: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, max=1000, help="Number of machines of this run, in place of the recipe's."),
-    ] = None,
+    scale: Scale = None,
     idempotency_key: Key = None,
     wait: Wait = False,
     follow: Follow = False,

@@ -10,12 +10,15 @@ from provisioner.core.protocol.words import Step
 from provisioner.core.run.states import State
 from provisioner.core.views.ami import Ami
 from provisioner.core.views.codec import to_json
-from provisioner.core.views.commands import Command
+from provisioner.core.views.commands import Command, Estimate
 from provisioner.core.views.job import Job, Schedule
 from provisioner.core.views.receipt import Bill, Phase, Price, Receipt
 from provisioner.core.views.run import Run
 from provisioner.core.views.token import Audit, Token
 from provisioner.faces.cli.terminal import lists, streams
+
+#: Maximum number of characters of a command that are shown.
+TEXT_MOST = 1000
 
 
 def put_view(view: Any) -> None:
@@ -324,6 +327,31 @@ def size(count: int) -> str:
             break
         scaled, unit = scaled / 1000, larger
     return f"{scaled:.1f} {unit}" if unit != "B" and scaled < 10 else f"{scaled:.0f} {unit}"
+
+
+def estimate(item: Estimate) -> None:
+    """Show what a list would need."""
+    streams.put(f"{item.commands:,} command{'' if item.commands == 1 else 's'}, {size(item.bytes)}")
+    for index, text in {0: item.first, item.commands - 1: item.last}.items():
+        streams.put(f"  command {index}: {text if len(text) <= TEXT_MOST else f'{text[:TEXT_MOST]}…'}")
+    machines = f"{item.machines:,} machine{'' if item.machines == 1 else 's'}"
+    price = _cents(item.hourly_dollars_least, item.hourly_dollars_most)
+    streams.put(f"at most {machines}, {item.slots:,} commands at once, {price} an hour")
+    if item.seconds is None or item.command_seconds is None or item.measured is None:
+        streams.put("unknown duration and cost: no command of a list of this job has succeeded yet")
+        return
+    cost = _cents(item.dollars_least, item.dollars_most)
+    taken = duration(item.command_seconds) if item.command_seconds >= 10 else f"{item.command_seconds:.3g} s"
+    streams.put(
+        f"about {duration(item.seconds)} and {cost}, without the start of machines: a command took {taken} in run "
+        f"{item.measured[:12]}"
+    )
+
+
+def _cents(least: float | None, most: float | None) -> str:
+    if least is None or most is None:
+        return "an unknown price"
+    return f"{least:.2f} to {most:.2f} $" if f"{least:.2f}" != f"{most:.2f}" else f"{most:.2f} $"
 
 
 def _disk(bill: Bill) -> str:
