@@ -175,8 +175,9 @@ def test_an_upload_counts_while_it_is_unused_or_a_run_with_it_is_unfinished(stor
     assert store.add_run(with_upload("r1"), 0.0, limits=limits)
     more = OwnerLimits(stored_bytes=4_000)
     assert store.add_run(with_upload("r2"), 0.0, limits=more)
+    runs = sum(len(encode(each)) for each in store.live().runs)
     with pytest.raises(LimitReached):
-        store.save([upload("u2", size=2_900)], limits=more)
+        store.save([upload("u2", size=3_000)], limits=OwnerLimits(stored_bytes=runs + 3_700))
     store.save([replace(each, done_at=9.0) for each in store.live().runs])
     store.save([upload("u2", size=3_700)], limits=more)
     # A finished run's upload counts again for a new run.
