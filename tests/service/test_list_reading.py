@@ -8,7 +8,7 @@ from provisioner.core.errors import Conflict, Invalid, NotFound
 from provisioner.core.protocol.command_lines import CommandEnd, write_end
 from provisioner.core.protocol.keys import chunk_key
 from provisioner.core.views.commands import CommandState
-from provisioner.ports.control.lists import CommandFilter
+from provisioner.ports.control.lists import CommandFilter, every
 from provisioner.service.lists import reading
 from tests.service.listed import Listed, Machine
 
@@ -143,6 +143,21 @@ def test_a_page_that_needs_many_objects_ends_early(
         machine.end([each])
     listed.turn()
     assert pages(listed) == [[0, 1], [2, 3, *range(4, 10)]]
+
+
+def test_a_record_in_more_objects_than_are_read_at_once_is_found(
+    listed: Listed, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ranges of the objects overlap, for example if commands execute again: one of them alone has the record."""
+    monkeypatch.setattr(reading, "CHUNKS_MOST", 1)
+    listed.bucket.put(chunk_key(machine.node.box, "output", 0), b"output of command 1")
+    machine.write(write_end(CommandEnd(1, 1, 1, 1.0, 1.0, 3, extents=((0, 0, 19),))))
+    machine.end([machine.given()[0], machine.given()[2]])
+    listed.turn()
+    assert listed.service.commands.get(listed.run.id, 1).exit_code == 3
+    assert output(listed, 1) == b"output of command 1"
+    codes = [each.exit_code for each in every(listed.service.commands, listed.run.id)]
+    assert codes[:3] == [0, 3, 0]
 
 
 def test_progress_counts_commands_and_the_speed_of_machines(listed: Listed, machine: Machine) -> None:

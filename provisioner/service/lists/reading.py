@@ -33,7 +33,8 @@ from provisioner.service.lists import joblog
 from provisioner.service.lists.acting import Acting
 from provisioner.service.runs import Runs
 
-#: Maximum number of blocks, and of chunks of records, that a page reads. A page that needs more ends early.
+#: Maximum number of blocks, and of chunks of records, that a page reads. A page that needs more ends early. One command
+#: may need more chunks: they are read in groups.
 BLOCKS_MOST, CHUNKS_MOST = 8, 64
 #: Maximum number of characters of a command in a page.
 TEXT_MOST = 4096
@@ -107,7 +108,7 @@ class Commands:
             if len(chunks) > CHUNKS_MOST and at:
                 picked, last = picked[:at], picked[at - 1].index
                 break
-        ended = self._ended(chunks.values(), {place.index for place in picked})
+        ended = self._tries(list(chunks.values()), picked)
         texts, early = (
             self._texts.texts(found, [place.index for place in picked]),
             too_many(commands, options_of(found)),
@@ -121,15 +122,14 @@ class Commands:
     def get(self, run: str, index: int) -> Command:
         found, commands = self._list(run)
         place, begun = self._place(found, commands, index)
-        ended = self._ended(self._chunks(found, place), {index})
+        ended = self._tries(self._chunks(found, place), [place])
         [text] = self._texts.texts(found, [index])
         return _view(place, _of(place, ended), begun, text, early=too_many(commands, options_of(found)))
 
     def output(self, run: str, index: int) -> Iterator[bytes]:
         found, commands = self._list(run)
         place, begun = self._place(found, commands, index)
-        chunks = self._store.record_chunks(found.id, index, index)
-        tries = self._ended(chunks, {index})
+        tries = self._tries(self._store.record_chunks(found.id, index, index), [place])
         last = _of(place, tries) or max(tries, key=lambda each: each.end.generation, default=None)
         if last is None:
             raise Conflict(self._no_output(found, place, begun))
@@ -243,8 +243,17 @@ class Commands:
             return ()
         return self._store.record_chunks(run.id, place.index, place.index)
 
+    def _tries(self, chunks: Sequence[RecordChunk], places: Collection[_Place]) -> list[_Ended]:
+        """Return records of these commands from the last chunks, at least those that gave the commands their states."""
+        wanted, found = {place.index for place in places}, list[_Ended]()
+        for end in range(len(chunks), 0, -CHUNKS_MOST):
+            found += self._ended(chunks[max(0, end - CHUNKS_MOST) : end], wanted)
+            if found and all(_of(place, found) or place.state not in _RECORDED for place in places):
+                break
+        return found
+
     def _ended(self, chunks: Iterable[RecordChunk], wanted: Collection[int]) -> list[_Ended]:
-        """Return the records of these commands that the chunks have; at most CHUNKS_MOST chunks are read."""
+        """Return the records of these commands that the chunks have."""
 
         def read(chunk: RecordChunk) -> list[_Ended]:
             key = kept_chunk_key(chunk.run, chunk.attempt, chunk.rank, RECORDS, chunk.offset)
@@ -254,7 +263,7 @@ class Commands:
             return [_Ended(each, chunk) for each in lines if isinstance(each, CommandEnd) and each.index in wanted]
 
         found = list[_Ended]()
-        for each in self._pool.map(read, list(chunks)[-CHUNKS_MOST:]):
+        for each in self._pool.map(read, list(chunks)):
             if isinstance(each, Exception):
                 raise each
             found += each
