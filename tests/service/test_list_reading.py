@@ -157,7 +157,19 @@ def test_a_record_in_more_objects_than_are_read_at_once_is_found(
     assert listed.service.commands.get(listed.run.id, 1).exit_code == 3
     assert output(listed, 1) == b"output of command 1"
     codes = [each.exit_code for each in every(listed.service.commands, listed.run.id)]
-    assert codes[:3] == [0, 3, 0]
+    assert codes == [0, 3, 0, *[None] * 7]
+
+
+def test_a_page_has_the_ends_of_all_its_commands(
+    listed: Listed, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each record is in an object of its own, and one query finds those of two commands."""
+    monkeypatch.setattr(reading, "NEAR", 1)
+    for code, each in enumerate(machine.given()):
+        machine.end([each], code)
+    listed.turn()
+    page = listed.service.commands.page(listed.run.id)
+    assert [each.exit_code for each in page.commands] == [0, 1, 2, 3, *[None] * 6]
 
 
 def test_progress_counts_commands_and_the_speed_of_machines(listed: Listed, machine: Machine) -> None:

@@ -36,6 +36,8 @@ from provisioner.service.runs import Runs
 #: Maximum number of blocks, and of chunks of records, that a page reads. A page that needs more ends early. One command
 #: may need more chunks: they are read in groups.
 BLOCKS_MOST, CHUNKS_MOST = 8, 64
+#: Number of commands whose chunks one query finds.
+NEAR = 1000
 #: Maximum number of characters of a command in a page.
 TEXT_MOST = 4096
 #: Maximum number of bytes of output that are read at once, and of rows of the job log.
@@ -103,8 +105,8 @@ class Commands:
         begun = _begun(self._store.nodes(found.id))
         picked, last = self._picked(commands, begun, which)
         chunks: dict[str, RecordChunk] = {}
-        for at, place in enumerate(picked):
-            chunks |= {chunk.id: chunk for chunk in self._chunks(found, place)}
+        for at, covering in enumerate(self._chunks(found, picked)):
+            chunks |= {chunk.id: chunk for chunk in covering}
             if len(chunks) > CHUNKS_MOST and at:
                 picked, last = picked[:at], picked[at - 1].index
                 break
@@ -122,7 +124,7 @@ class Commands:
     def get(self, run: str, index: int) -> Command:
         found, commands = self._list(run)
         place, begun = self._place(found, commands, index)
-        ended = self._tries(self._chunks(found, place), [place])
+        ended = self._tries(next(self._chunks(found, [place])), [place])
         [text] = self._texts.texts(found, [index])
         return _view(place, _of(place, ended), begun, text, early=too_many(commands, options_of(found)))
 
@@ -237,11 +239,21 @@ class Commands:
                     return picked, index
         return picked, commands.total - 1
 
-    def _chunks(self, run: Run, place: _Place) -> Sequence[RecordChunk]:
-        """Return the chunks that may have the record of the command's end."""
-        if place.state not in _RECORDED:
-            return ()
-        return self._store.record_chunks(run.id, place.index, place.index)
+    def _chunks(self, run: Run, places: Sequence[_Place]) -> Iterator[Sequence[RecordChunk]]:
+        """Yield, for each of the commands, the chunks that may have the record of its end.
+
+        The commands are in their order. One query finds the chunks of NEAR commands.
+        """
+        until = -1
+        near: Sequence[RecordChunk] = ()
+        for place in places:
+            if place.state not in _RECORDED:
+                yield ()
+                continue
+            if place.index > until:
+                until = min(place.index + NEAR, places[-1].index)
+                near = self._store.record_chunks(run.id, place.index, until)
+            yield [chunk for chunk in near if chunk.first <= place.index <= chunk.last]
 
     def _tries(self, chunks: Sequence[RecordChunk], places: Collection[_Place]) -> list[_Ended]:
         """Return records of these commands from the last chunks, at least those that gave the commands their states."""
