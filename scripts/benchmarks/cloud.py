@@ -7,12 +7,9 @@ line of JSON.
 """
 
 import base64
-import bisect
 import contextlib
 import json
 import os
-import re
-import resource
 import subprocess
 import sys
 import threading
@@ -22,22 +19,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
 
 import yaml
 
 from provisioner import wiring
 from provisioner.rehearsal import scenario
-from provisioner.rehearsal.aws.account import ID
 from provisioner.rehearsal.aws.calls import CONTROL, Call
-from provisioner.rehearsal.aws.wire import Answer
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.machines.light import LightHost
 from provisioner.rehearsal.machines.script import CommandScript, Script
 from provisioner.rehearsal.machines.scripted import ScriptedHost
-from provisioner.rehearsal.server import Server
 from provisioner.service.control import Service
 from provisioner.settings import Settings, load
+from scripts.benchmarks.moto_objects import answer_quickly, objects
 
 #: The key of an incomplete object; no process lists it.
 UNSEEN = "unseen"
@@ -60,11 +54,14 @@ busy_interval = 1.0
 
 #: The script of a list: a machine with 16 slots ends 80 commands a second.
 LIST = Script(job="list", commands=CommandScript(seconds=0.16, spread=0.5, output=20))
+#: The script of a list whose outputs are read: a machine with four slots ends 800 commands a second.
+OUTPUTS = Script(job="outputs", commands=CommandScript(seconds=0.005, output=20))
 #: The scripts of scripted machines, by the names of their jobs.
 SCRIPTS = (
     Script(job="hostile", command=86_400.0),
     Script(job="quiet", command=3.0),
     LIST,
+    OUTPUTS,
     Script(command=1.0),
 )
 
@@ -130,10 +127,6 @@ class Cloud:
         Keys are `control` or `machine`, the action, and the folder of the object in its mailbox.
         """
         return Counter({(who, action, what): count for who, action, what, count in self._ask(f"requests {since}")})
-
-    def machines_cpu(self) -> float:
-        """Return the seconds of processor time of all light machines that have ended."""
-        return float(self._ask("machines-cpu"))
 
     def history(self) -> dict[str, list[tuple[str, float]]]:
         """Return the states of every machine that ever existed, each with its start, by instance id."""
@@ -212,7 +205,7 @@ def until(condition: Callable[[], bool], what: str, patience: float = 120.0) -> 
 
 
 def main(folder: Path, machines: str) -> None:
-    _answer_quickly()
+    answer_quickly()
     told = scenario.parse(
         {
             "boot_delay": "1s" if machines == "light" else "0s",
@@ -244,9 +237,6 @@ def _answer(double: Double, words: Sequence[str]) -> object:
         case ["calls", since]:
             calls = double.calls.of()[int(since) :]
             return [asdict(Seen(call.service, call.action, call.principal, call.at)) for call in calls]
-        case ["machines-cpu"]:
-            used = resource.getrusage(resource.RUSAGE_CHILDREN)
-            return used.ru_utime + used.ru_stime
         case ["requests", since]:
             made = Counter(_kind(call) for call in double.calls.of("s3")[int(since) :])
             return [[*kind, count] for kind, count in made.items()]
@@ -257,7 +247,7 @@ def _answer(double: Double, words: Sequence[str]) -> object:
             return int(count)
         case ["forget", prefix]:
             for key in [key for key in _keys(double) if key.startswith(prefix)]:
-                _objects().delete_object(double.bucket, key)
+                objects().delete_object(double.bucket, key)
             double.calls.every.clear()
             return None
         case ["interrupt", instance_id, notice]:
@@ -282,7 +272,7 @@ def _kind(call: Call) -> tuple[str, str, str]:
 
 def _content(double: Double, key: str) -> bytes | None:
     """Return the object's content, or None if it is deleted before or while it is read."""
-    found = _objects().get_object(double.bucket, key)
+    found = objects().get_object(double.bucket, key)
     try:
         return None if found is None else bytes(found.value)
     except ValueError:
@@ -294,7 +284,7 @@ def _put(double: Double, name: str, value: bytes, pad: int) -> None:
     """Put an object of `value` and `pad` spaces, in blocks, so that the double answers other calls meanwhile."""
     # moto computes the MD5 of an object when it is first listed, so one listing of several large objects would take
     # seconds. S3 computes it when the object is put.
-    key = _objects().put_object(double.bucket, UNSEEN if pad else name, value, etag="0" * 32)
+    key = objects().put_object(double.bucket, UNSEEN if pad else name, value, etag="0" * 32)
     if not pad:
         return
     file, block = key._value_buffer, b" " * (1 << 20)  # noqa: SLF001 - moto has no public API for a large object
@@ -304,124 +294,11 @@ def _put(double: Double, name: str, value: bytes, pad: int) -> None:
     for at in range(0, pad, len(block)):
         file.write(block[: pad - at])
     key.name, key.contentsize = name, file.tell()
-    _objects().buckets[double.bucket].keys.rename(UNSEEN, name)
-
-
-def _answer_quickly() -> None:
-    """Answer the most frequent calls of S3 without moto: S3 does not share a processor with the control plane.
-
-    The time of a listing depends on the size of its page, and the time of a read on its range, as in S3.
-    """
-    from moto.s3 import models
-
-    # moto has no public API for a bucket's keys.
-    class SortedKeys(models._VersionedKeyStore):  # type: ignore[misc, name-defined]  # noqa: SLF001
-        """A bucket's objects by key, and their keys in order."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self._names: list[str] = []
-            self._changing = threading.Lock()
-
-        def __setitem__(self, key: str, value: Any) -> None:
-            self._add(key)
-            super().__setitem__(key, value)
-
-        def setlist(self, key: Any, list_: Any) -> None:
-            self._add(key)
-            super().setlist(key, list_)
-
-        def pop(self, key: str) -> None:
-            super().pop(key)
-            self._remove(key)
-
-        def rename(self, key: str, to: str) -> None:
-            self._add(to)
-            dict.__setitem__(self, to, dict.pop(self, key))
-            self._remove(key)
-
-        def page(self, prefix: str, after: str, count: int) -> list[Any]:
-            """Return the first `count` objects whose keys have the prefix and come after `after`."""
-            found: list[Any] = []
-            with self._changing:
-                at = max(bisect.bisect_left(self._names, prefix), bisect.bisect_right(self._names, after))
-                while len(found) < count and at < len(self._names) and self._names[at].startswith(prefix):
-                    # While an object is being deleted, its name is still here but its value is gone.
-                    found += [each for each in [self.get(self._names[at])] if each]
-                    at += 1
-            return found
-
-        def _add(self, key: str) -> None:
-            with self._changing:
-                at = bisect.bisect_left(self._names, key)
-                if self._names[at : at + 1] != [key]:
-                    self._names.insert(at, key)
-
-        def _remove(self, key: str) -> None:
-            with self._changing:
-                at = bisect.bisect_left(self._names, key)
-                if self._names[at : at + 1] == [key]:
-                    del self._names[at]
-
-    setattr(models, "_VersionedKeyStore", SortedKeys)  # noqa: B010 - mypy refuses to assign to a class
-    ask_moto = Server._ask_moto  # noqa: SLF001 - the place at which every call to moto passes
-
-    def answer(self: Server, environ: dict[str, Any], request: Any, call: Any) -> Answer:
-        found = None
-        if call.action == "ListObjectsV2" and "delimiter" not in call.parameters:
-            found = _listed(call.parameters)
-        elif call.action == "GetObject":
-            found = _content_of(call.parameters)
-        return found or ask_moto(self, environ, request, call)
-
-    setattr(Server, "_ask_moto", answer)  # noqa: B010 - nor to a method
-
-
-def _listed(asked: Mapping[str, Any]) -> Answer:
-    """Return the page of a listing. A token is the last key of the page before."""
-    most = int(asked.get("max-keys", 1000))
-    after = base64.b64decode(asked.get("continuation-token", "")).decode() or asked.get("start-after", "")
-    found = _objects().buckets[asked["Bucket"]].keys.page(asked.get("prefix", ""), after, most + 1)
-    page = found[:most]
-    token = base64.b64encode(page[-1].name.encode()).decode() if len(found) > most else ""
-    following = f"<NextContinuationToken>{token}</NextContinuationToken>" if token else ""
-    entries = "".join(
-        f"<Contents><Key>{quote(each.name)}</Key><LastModified>{each.last_modified:%Y-%m-%dT%H:%M:%S.000Z}</LastModified>"
-        f"<Size>{each.contentsize}</Size></Contents>"
-        for each in page
-    )
-    told = f"<IsTruncated>{str(bool(token)).lower()}</IsTruncated><EncodingType>url</EncodingType>{following}{entries}"
-    text = f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{told}</ListBucketResult>'
-    return Answer(200, (("Content-Type", "application/xml"),), text.encode())
-
-
-def _content_of(asked: Mapping[str, Any]) -> Answer | None:
-    """Return the range of an object; None for another request than for an existing range of an existing object."""
-    key = _objects().buckets[asked["Bucket"]].keys.get(asked["Key"])
-    wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", asked.get("Range", ""))
-    if key is None or wanted is None or int(wanted[1]) >= key.contentsize:
-        return None
-    start, end = int(wanted[1]), min(int(wanted[2]), key.contentsize - 1)
-    with key.lock:
-        try:
-            key._value_buffer.seek(start)  # noqa: SLF001 - moto has no public API for a part of an object
-            data = key._value_buffer.read(end + 1 - start)  # noqa: SLF001
-        except ValueError:
-            # The object was deleted meanwhile, so moto has closed its buffer.
-            return None
-    headers = (("ETag", '"0"'), ("Content-Range", f"bytes {start}-{end}/{key.contentsize}"))
-    return Answer(206, headers, bytes(data))
-
-
-def _objects() -> Any:
-    """Return moto's S3 backend, which has the double's objects."""
-    from moto.s3.models import s3_backends
-
-    return s3_backends[ID]["aws"]
+    objects().buckets[double.bucket].keys.rename(UNSEEN, name)
 
 
 def _keys(double: Double) -> list[str]:
-    return list(_objects().buckets[double.bucket].keys)
+    return list(objects().buckets[double.bucket].keys)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,12 @@ class Try:
     why: str = ""
 
 
+def output(index: int, generation: int, size: int) -> bytes:
+    """Return the output of a command on a scripted machine."""
+    text = b"%d %d\n" % (index, generation)
+    return (text * (size // len(text) + 1))[:size]
+
+
 class Slots:
     """The commands of one machine, in slots. Pure: the caller sets the time."""
 
@@ -150,10 +156,9 @@ class Slots:
             self.dies_at = min(self.dies_at, began + took / 2)
 
     def _end(self, each: Try) -> None:
-        text = f"{each.index} {each.generation}\n".encode()
-        output = (text * (self._script.output // len(text) + 1))[: self._script.output]
-        extents = ((self.output_at, len(self.output), len(output)),) if output else ()
-        self.output += output
+        printed = output(each.index, each.generation, self._script.output)
+        extents = ((self.output_at, len(self.output), len(printed)),) if printed else ()
+        self.output += printed
         end = CommandEnd(
             each.batch,
             each.index,
@@ -167,7 +172,7 @@ class Slots:
         self.lines += write_end(end)
         self.ended += 1
         self.failed += bool(each.code)
-        self._ends(end, output)
+        self._ends(end, printed)
 
 
 class ListAgent(ScriptedAgent):

@@ -21,3 +21,10 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
     pace.ahead(INTERVAL, int(100 * INTERVAL), 1000)
     assert pace.ahead(INTERVAL + 1, int(100 * INTERVAL), 1000) == 10.0, "the rate of the last interval holds"
     assert pace.ahead(2 * INTERVAL, int(100 * INTERVAL), 1000) == 0.0, "no command has ended meanwhile"
+
+
+def test_a_fast_machine_is_found_before_the_interval_is_over() -> None:
+    """Otherwise each machine makes many requests at its beginning."""
+    pace = Pace(100.0)
+    assert pace.ahead(100.5, int(BRISK * INTERVAL) - 1, 1000) == 0.0
+    assert pace.ahead(100.5, 100, 1000) == 5.0
