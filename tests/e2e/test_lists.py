@@ -11,11 +11,13 @@ import yaml
 
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.lists import uploading
+from provisioner.faces.lists.making import from_each, from_texts
 from provisioner.ports.control.lists import CommandFilter, every
 from tests.e2e.processes import agents
 from tests.e2e.rig import Rig, rig
 
 COMMANDS, SLOTS = 60, 4
+SPEC = {"name": "several", "image": "any", "instance_type": "g5.xlarge", "nprocs": 2}
 #: Commands that fail, and one whose output is longer than the agent holds back.
 FAILS, LONG = (5, 23, 41), 30
 
@@ -123,3 +125,21 @@ def test_an_uploaded_list_runs_in_place_of_the_jobs_command(whole: Rig, monkeypa
     assert [each.text for each in every(service.commands, done.id)] == lines
     found = [b"".join(service.commands.output(done.id, index)) for index in range(20)]
     assert found == [f"{index} of 20\n".encode() for index in range(20)]
+
+
+def test_values_and_variables_reach_a_command_of_several_lines(whole: Rig) -> None:
+    """The recipe has one command. Values may have any characters, and no part of them is executed."""
+    service = whole.service
+    text = yaml.safe_dump({"type": "job", "spec": {**SPEC, "command": "set -u\nprintf '%s|' \"$A\" {#}\n"}})
+    job = service.jobs.apply(text, "the test's recipe")
+    values = ["a b", "it's", "$(touch x) `touch x`; touch x", "line\nbreak\n"]
+    numbered = [f"{each}|{number}|" for number, each in enumerate(values, 1)]
+    lists = [
+        (from_each(job, [{"A": each} for each in values], None), numbered),
+        (from_texts(job, values, "printf %s {}"), values),
+    ]
+    for made, expected in lists:
+        upload = service.uploads.add(made.pieces, null=made.null)
+        [done] = whole.done(service.runs.start("several", {}, upload=upload.id))
+        outputs = [b"".join(service.commands.output(done.id, index)).decode() for index in range(len(values))]
+        assert outputs == expected

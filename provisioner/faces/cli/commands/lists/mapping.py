@@ -81,7 +81,7 @@ def map_list(
     except KeyboardInterrupt:
         streams.say("interrupted before the run was started")
         return exits.DETACHED
-    streams.say(f"{upload.commands:,} commands, {screen.size(upload.bytes)}")
+    streams.say(f"{upload.commands:,} command{'' if upload.commands == 1 else 's'} uploaded")
 
     def go() -> Run:
         return service.runs.start(job, variables, None, idempotency_key or "", scale, upload.id)
@@ -91,11 +91,13 @@ def map_list(
 
 def _shown(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the pieces, and show their size on a terminal."""
-    size = 0
-    for piece in pieces:
-        yield piece
-        size += len(piece)
-        if sys.stderr.isatty():
-            streams.draw(f"{streams.ERASE}{screen.size(size)} uploaded")
-    if sys.stderr.isatty():
-        streams.draw(streams.ERASE)
+    size, live = 0, sys.stderr.isatty()
+    try:
+        for piece in pieces:
+            yield piece
+            size += len(piece)
+            if live:
+                streams.draw(f"{streams.ERASE}{screen.size(size)} uploaded")
+    finally:
+        if live:
+            streams.draw(streams.ERASE)
