@@ -75,6 +75,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            body = b"".join(iter(self._chunk, b""))
         asked = Asked(self.command, self.path, dict(self.headers), body)
         self.server.asked.append(asked)
         said = self.server.answering(asked)
@@ -86,6 +88,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(said.body if said.cut is None else said.body[: said.cut])
+
+    def _chunk(self) -> bytes:
+        """Return the next chunk of the body (RFC 9112, section 7.1); the last one is empty."""
+        size = int(self.rfile.readline(), 16)
+        return self.rfile.read(size + 2)[:size]
 
     do_GET = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815 - the base class requires these names
 

@@ -1,15 +1,16 @@
 """The commands of lists over HTTP, against a server with prepared answers."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from provisioner.core.errors import Conflict, NotFound, Transient
 from provisioner.core.views.commands import CommandPage, CommandState
+from provisioner.core.views.upload import Upload
 from provisioner.ports.control.lists import CommandFilter, every
-from tests.adapters.answering import Against, in_turn, problem, record
+from tests.adapters.answering import STARTED, Against, in_turn, problem, record
 from tests.adapters.stranger import Said
 from tests.support.listed import command
 
@@ -85,3 +86,47 @@ def test_name_that_no_run_can_have_is_not_sent(against: Against, call: str) -> N
     with pytest.raises(NotFound):
         calls[call]()
     assert server.asked == []
+
+
+UPLOAD = Upload("5e" * 16, 3, 12)
+
+
+def test_a_list_is_uploaded_in_few_pieces(against: Against) -> None:
+    """However small the pieces are that the client gets; a start names the upload."""
+    client, server = against(in_turn(record(UPLOAD), record(STARTED)))
+    lines = [b"one\n", b"", b"two\n", b"x" * 200_000, b"\n"]
+    assert client.control.uploads.add(lines, "ann") == UPLOAD
+    client.control.runs.start("train", {}, upload=UPLOAD.id)
+    first, start = server.asked
+    assert (first.method, first.path, first.body) == ("POST", "/api/uploads?owner=ann", b"".join(lines))
+    assert (first.headers["Content-Type"], first.headers.get("Content-Length")) == ("text/plain", None)
+    assert json.loads(start.body)["upload"] == UPLOAD.id
+
+
+@pytest.mark.parametrize("said", [problem(503, "try_again"), Said(b"", cut=0)])
+def test_an_upload_is_not_repeated_when_it_has_begun(against: Against, said: Said) -> None:
+    """The lines are there only once: a second request would store only the rest."""
+    client, server = against(in_turn(said, record(UPLOAD)))
+    with pytest.raises(Transient):
+        client.control.uploads.add([b"one\n", b"two\n"])
+    assert [each.body for each in server.asked] == [b"one\ntwo\n"]
+
+
+def test_an_upload_without_lines_yet_is_repeated(against: Against) -> None:
+    client, server = against(in_turn(problem(503, "try_again"), record(UPLOAD)))
+    assert client.control.uploads.add([]) == UPLOAD
+    assert [each.body for each in server.asked] == [b"", b""]
+
+
+def test_an_upload_ends_with_the_error_of_its_lines(against: Against) -> None:
+    """The server sees that the text is incomplete, and the next request has a connection of its own."""
+
+    def lines() -> Iterator[bytes]:
+        yield b"x" * 100_000
+        raise NotFound("no such file")
+
+    client, server = against(in_turn(record(UPLOAD)))
+    with pytest.raises(NotFound, match="no such file"):
+        client.control.uploads.add(lines())
+    assert client.control.uploads.add([b"one\n"]) == UPLOAD
+    assert [each.body for each in server.asked][-1] == b"one\n"

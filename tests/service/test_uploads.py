@@ -251,18 +251,8 @@ def test_few_parts_are_in_memory(world: World) -> None:
     assert bucket.gets == 31
 
 
-def test_few_commands_of_an_upload_are_repeated_by_a_recipe() -> None:
-    listed = Listed(commands=7, slots=7, uploaded=True)
-    _failed(listed, 4)
-    again = listed.service.commands.rerun(listed.run.id)
-    run = listed.world.store.run(again.id)
-    assert run
-    assert (run.commands, run.upload, loaded(run.recipe).spec.commands) == (4, "", tuple(listed.texts[:4]))
-
-
-def test_more_commands_than_a_recipe_has_are_repeated_by_an_upload(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_of_an_upload_are_repeated_by_an_upload() -> None:
     """The same key returns the same run, and the second upload is deleted."""
-    monkeypatch.setattr("provisioner.service.lists.acting.MOST_COMMANDS", 3)
     listed = Listed(commands=7, slots=7, uploaded=True)
     _failed(listed, 4)
     again = listed.service.commands.rerun(listed.run.id, "key")

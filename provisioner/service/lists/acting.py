@@ -6,7 +6,6 @@ from provisioner.core.access.callers import Caller
 from provisioner.core.commands.blocks import Blocks, CommandState
 from provisioner.core.commands.records import CommandList
 from provisioner.core.errors import Conflict, Invalid
-from provisioner.core.recipe.lists import MOST_COMMANDS
 from provisioner.core.run.lists import stopping
 from provisioner.core.run.lists.ledger import Ledger
 from provisioner.core.run.records import Run
@@ -81,7 +80,8 @@ class Acting:
         # Raises NotFound for a deleted job.
         self._jobs.record(run.job_id)
         texts = self._texts.texts(run, self._in_states(commands, wanted))
-        if count > MOST_COMMANDS:
+        if run.upload:
+            # Even a few of its commands may be more than a recipe has room for.
             upload = self._uploads.record((f"{text}\0".encode() for text in texts), run.owner, null=True)
             fresh = self._jobs.repeated(run, (), idempotency_key, now, upload)
             added = self._runs.add(fresh, "rerun", upload)
