@@ -152,7 +152,10 @@ def _scripts(dice: random.Random) -> tuple[Script, ...]:
     mishaps, fuse = dice.choice((0.0, 0.1, 0.5, 0.9)), dice.random() < 0.5
     # If every machine fails in the same way, runs reach the caps on lost attempts.
     always = _mishap(dice) if dice.random() < 0.1 else None
-    return tuple(_script(dice, mishaps, always, fuse) for _ in range(SCRIPTS))
+    # A command that panics does so on every machine.
+    panics = frozenset(dice.sample(range(60), dice.choice((0,) * 4 + (1, 2))))
+    scripts = [_script(dice, mishaps, always, fuse) for _ in range(SCRIPTS)]
+    return tuple(replace(each, commands=replace(each.commands, panics=panics)) for each in scripts)
 
 
 def _script(dice: random.Random, mishaps: float, always: dict[str, Any] | None, fuse: bool) -> Script:
@@ -177,7 +180,6 @@ def _commands(dice: random.Random) -> CommandScript:
         spread=dice.choice((0.0, 1.0)),
         fails=frozenset(dice.sample(range(60), dice.choice((0, 0, 10)))),
         all_fail=dice.random() < 0.05,
-        panics=frozenset(dice.sample(range(60), dice.choice((0,) * 9 + (1,)))),
         output=dice.choice((0, 10, 200)),
         chunk=dice.choice((1 << 20, 1 << 20, 41)),
     )
@@ -270,6 +272,9 @@ def _spec(dice: random.Random) -> dict[str, Any]:
                 "limit": dice.choice(("never", "never", "20s")),
                 "retries": dice.choice((0, 0, 1, 3)),
                 "retry_on": dice.choice(([], [], [1], [2, "limit"])),
+                "max_failures": dice.choice(("never", "never", "never", 0, 3, 12)),
+                "on_max": dice.choice(("finish", "kill")),
+                "restart_lost": dice.random() < 0.85,
             },
         }
     return spec

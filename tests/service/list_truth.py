@@ -42,6 +42,8 @@ class ListTruth:
         #: Commands that run now, by run and index: the machine.
         self.running: dict[tuple[str, int], str] = {}
         self.begun: set[tuple[str, int, int]] = set()
+        #: Failures for which the machine was blamed, by run, index and generation.
+        self.excused: set[tuple[str, int, int]] = set()
         #: What machines have given back, by run, index and generation.
         self.given_back: set[tuple[str, int, int, Assigned]] = set()
         #: The ends on machines, with the output, by run, index and generation; no record of it may have left the
@@ -98,6 +100,18 @@ class ListTruth:
         """Nothing runs on the machine any more."""
         self.running = {where: on for where, on in self.running.items() if on != machine}
 
+    def open_on(self, box: str, run: str) -> set[int]:
+        """Return the commands that the mailbox's machine has got, whose record was not acknowledged or given back."""
+        return {
+            index
+            for (of, index), several in self.given.items()
+            if of == run
+            for generation, each in several.items()
+            if each.box == box
+            and self.line(run, index, generation) is None
+            and (run, index, generation, each) not in self.given_back
+        }
+
     def accepted(self, box: str, offset: int, data: bytes) -> None:
         """The bucket has a chunk of records, whether or not the machine got the answer."""
         if self.chunks[box].setdefault(offset, data) != data:
@@ -137,10 +151,17 @@ class ListTruth:
             bool(earlier and earlier.code)
             for earlier in (self.line(run, index, lower) for lower in range(1, generation))
         )
-        if line is None or line.code == 0 or line.why == "stop" or failures >= options.retries:
+        if line is None or line.code == 0 or line.why == "stop":
+            return False
+        if (run, index, generation) in self.excused:
+            return True
+        if failures - self._excuses(run, index, generation) >= options.retries:
             return False
         named = {line.why} if line.why == "limit" else {line.why, line.code}
         return not options.retry_on or bool(named & set(options.retry_on))
+
+    def _excuses(self, run: str, index: int, generation: int) -> int:
+        return sum((run, index, lower) in self.excused for lower in range(1, generation))
 
 
 def _lines(chunks: dict[int, bytes]) -> list[CommandEnd]:

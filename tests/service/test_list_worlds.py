@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from provisioner.core.commands.records import CommandList
-from provisioner.core.protocol.words import Outcome
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.records import Run
+from provisioner.core.views.commands import CommandState
 from provisioner.rehearsal.ec2.conditions import Capacity, Conditions
 from provisioner.rehearsal.machines.script import CommandScript
 from tests.service import plans
@@ -138,3 +139,92 @@ def test_a_stopped_list_of_many_blocks_is_sealed_though_the_process_dies_half_wa
     assert (run.verdict.outcome, run.verdict.exit_code) == (Outcome.CANCELLED, None)
     assert commands.not_run > 10 * commands.block_size
     assert commands.succeeded + commands.cancelled + commands.not_run == 90
+
+
+POISON = frozenset({3})
+
+
+def test_a_command_that_panics_its_machine_is_lost_after_three_machines_and_no_other_is() -> None:
+    """It runs alone on the third; its neighbour in the other slot, which also saw two machines die, succeeds."""
+    dies = Script(pull=5.0, commands=CommandScript(seconds=10.0, panics=POISON, output=20))
+    world, run, commands = played(listed(12, scripts=(dies,) * 9))
+    assert (commands.succeeded, commands.lost, run.attempt) == (11, 1, 3)
+    shown = world.users.commands.get(run.id, 3)
+    assert (shown.state, shown.deaths) == (CommandState.LOST, 3)
+    assert sum(index == 3 for _, index, _ in world.lists.begun) == 3
+    assert run.verdict
+    assert (run.verdict.outcome, run.verdict.exit_code) == (Outcome.FAILED, 1)
+
+
+def test_a_command_that_panics_at_once_is_found_though_no_report_names_it() -> None:
+    dies = Script(pull=5.0, commands=CommandScript(seconds=0.5, panics=POISON, output=20))
+    _, _, commands = played(listed(12, scripts=(dies,) * 9))
+    assert (commands.succeeded, commands.lost) == (11, 1)
+
+
+def test_a_machine_that_fails_everything_at_once_does_not_use_up_the_list() -> None:
+    """Its commands run once more elsewhere, and a new machine takes its place."""
+    bad = Script(pull=5.0, commands=CommandScript(seconds=0.01, all_fail=True))
+    plan = shared(90)
+    world, run, commands = played(replace(plan, scripts=(plan.scripts[0], bad, *plan.scripts[1:])))
+    assert (commands.succeeded, commands.failed) == (90, 0)
+    assert commands.repeated >= 20
+    doubted = [worker.rank for worker in world.store.workers(run.id) if worker.doubted_at is not None]
+    assert doubted == [1]
+    texts = [event.text for event in world.store.events(run.id)]
+    assert sum("a bad machine" in text for text in texts) == 1
+
+
+@pytest.mark.parametrize("how", ["finish", "kill"])
+def test_a_list_with_too_many_failures_ends_early(how: str) -> None:
+    """Commands that run finish or are killed; nothing else begins, and the failures have their records."""
+    script = Script(
+        pull=5.0, commands=CommandScript(seconds=40.0, spread=1.0, fails=frozenset({0, 1, 2, 3}), output=20)
+    )
+    options = {"max_failures": 2, "on_max": how}
+    spec = {"command": [f"echo {number}" for number in range(90)], "nprocs": 2, "scale": 3, "list": options}
+    plan = replace(shared(90), deeds=(Start(at=0.0, name="job", spec=spec),), scripts=(script,) * 9)
+    world, run, commands = played(plan)
+    assert run.verdict
+    assert (run.verdict.outcome, run.verdict.exit_code) == (Outcome.FAILED, 1)
+    assert "more than list.max_failures (2)" in run.verdict.reason
+    assert 3 <= commands.failed <= 4
+    assert commands.not_run > 60
+    assert bool(commands.cancelled) == (how == "kill")
+    assert commands.lost == 0
+    last = world.users.commands.get(run.id, 89)
+    assert (last.state, last.why) == (CommandState.NOT_RUN, "max_failures")
+    assert any("the list ends early" in event.text for event in world.store.events(run.id))
+
+
+def test_lost_commands_are_left_if_the_recipe_says_so() -> None:
+    """Commands that the lost machine had not begun run on the next one."""
+    dies = replace(TEN_SECONDS, off_at=42.0)
+    spec = {"command": [f"echo {number}" for number in range(12)], "nprocs": 2, "list": {"restart_lost": False}}
+    plan = WorldPlan((Start(at=0.0, name="job", spec=spec),), scripts=(dies, *(TEN_SECONDS,) * 3))
+    world, run, commands = played(plan)
+    assert (commands.lost, commands.succeeded, run.attempt) == (2, 10, 2)
+    assert commands.retried
+    assert not {generation for _, index, generation in world.lists.begun if generation > 1} - {2}
+
+
+def test_failed_commands_run_again_until_they_succeed_or_have_no_retry_left() -> None:
+    script = replace(TEN_SECONDS, commands=replace(TEN_SECONDS.commands, fails=frozenset({2})))
+    spec = {"command": [f"echo {number}" for number in range(6)], "nprocs": 2, "list": {"retries": 3}}
+    world, _, commands = played(WorldPlan((Start(at=0.0, name="job", spec=spec),), scripts=(script,) * 3))
+    assert (commands.succeeded, commands.failed, commands.repeated) == (5, 1, 3)
+    assert sorted(generation for _, index, generation in world.lists.begun if index == 2) == [1, 2, 3, 4]
+    assert len(world.agents) == 1
+
+
+def test_a_setup_that_fails_on_three_machines_ends_the_run_though_others_boot() -> None:
+    """Machines of a list join one after the other, so that one always boots: it would never end."""
+    bad = Script(pull=5.0, setup=30.0, fails=Step.SETUP, fails_as=Outcome.FAILED)
+    slow = Script(pull=2000.0)
+    spec = {"command": [f"echo {number}" for number in range(90)], "nprocs": 2, "scale": 3}
+    plan = WorldPlan((Start(at=0.0, name="job", spec=spec),), scripts=(bad, slow, bad, bad, *(bad,) * 9))
+    world, run, commands = played(plan)
+    assert run.verdict
+    assert (run.verdict.outcome, run.verdict.step, run.attempt) == (Outcome.FAILED, Step.SETUP, 1)
+    assert commands.not_run == 90
+    assert len(world.agents) <= 5

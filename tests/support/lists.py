@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from provisioner.core.commands.blocks import FINAL, Blocks, CommandState
+from provisioner.core.commands.blocks import FINAL, Blocks, CommandState, Count
 from provisioner.core.commands.records import Batch, Block, CommandList, RecordChunk, Worker
 from provisioner.core.protocol.batches import Range
 from provisioner.core.protocol.command_lines import CommandEnd, write_end
@@ -55,7 +55,7 @@ class Kept:
 
     def save(self, ledger: Ledger) -> None:
         """Save what a transaction changed, and check the counters and the final states."""
-        before = self.states()
+        before, excused = self.states(), self.excused()
         for each in ledger.changed():
             match each:
                 case CommandList():
@@ -72,13 +72,17 @@ class Kept:
                 case _:
                     raise AssertionError(f"{each} is no record of a list")
         after = self.states()
-        changed = [old for old, new in zip(before, after, strict=True) if old is not new]
-        assert not any(old in FINAL for old in changed), "a final state never changes"
+        changed = {index for index, old in enumerate(before) if old is not after[index] and old in FINAL}
+        assert changed <= self.excused() - excused, "a final state changes only if its machine was bad, and once"
         self.check()
 
     def states(self) -> list[CommandState]:
         blocks = self.loaded()
         return [blocks.state(index) for index in range(self.commands.total)]
+
+    def excused(self) -> set[int]:
+        blocks = self.loaded()
+        return {index for index in range(self.commands.total) if blocks.count(index, Count.EXCUSED)}
 
     def generation(self, index: int) -> int:
         return self.loaded().generation(index)

@@ -41,6 +41,8 @@ class Errands(threading.Thread):
         self._kills = 0
         #: The last request for a notice.
         self.checked = Checked()
+        #: Whether the list ends early, so that no command may begin.
+        self.finish = False
         #: Why the list cannot go on; empty if it can.
         self.trouble = ""
         #: Set to end the thread.
@@ -67,6 +69,9 @@ class Errands(threading.Thread):
         if orders is not None:
             self._batches = max(self._batches, orders.batches)
             self._last = self._last or orders.last
+            if orders.finish and not self.finish:
+                self.finish = True
+                self._node.say("the list ends early: no command begins any more")
             self._give_back(orders.recalls)
         while self._queue.read < self._batches and not self.trouble:
             number = self._queue.read + 1

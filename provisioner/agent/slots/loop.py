@@ -261,7 +261,7 @@ class Loop:
 
     def _begin(self, slot: Slot) -> None:
         node = self._node
-        closed = self._closed or node.notice is not None or node.halt.cause is not None
+        closed = self._closed or self._errands.finish or node.notice is not None or node.halt.cause is not None
         command = None if closed else self._queue.take()
         if command is None:
             slot.rest()
@@ -339,7 +339,12 @@ class Loop:
         if node.notice is not None:
             self._close()
             return Ended(Outcome.INTERRUPTED, Step.COMMAND, TAKEN)
-        if self._held or self._queue.waiting:
+        if self._held:
+            return None
+        if self._errands.finish:
+            self._close()
+            return Ended(Outcome.SUCCEEDED, Step.COMMAND, "the list ends early", 0)
+        if self._queue.waiting:
             return None
         if self._errands.complete:
             self._close()

@@ -156,6 +156,12 @@ class Blocks:
         self.add(first, Count.FAILURES, count)
         return self._change(first, count, WAITING, NEXT_GENERATION)
 
+    def may_be_excused(self, index: int, generation: int) -> bool:
+        """Return whether the command has failed for good in this generation, and may run again once."""
+        opened, place = self._at(index)
+        same = opened.states[place] == CommandState.FAILED and opened.generations[place] == generation
+        return same and generation < GENERATION_MOST and not self.count(index, Count.EXCUSED)
+
     def excuse(self, index: int) -> States:
         """Let a command whose final state is FAILED run again, once: the machine on which it failed was bad."""
         if self.count(index, Count.EXCUSED):

@@ -88,6 +88,12 @@ class Worker:
     #: this is the average of.
     rate: float = 0.0
     rated: float = 0.0
+    #: The commands that failed on the machine since the last one that succeeded; without those that had failed before.
+    streak: tuple[Range, ...] = ()
+    #: Number of commands of the list that had succeeded when the streak began.
+    succeeded_before: int = 0
+    #: When it was found that the machine is bad: all its commands fail, and those of other machines succeed.
+    doubted_at: float | None = None
     #: When it was decided that it gets no more commands, because none is left for it.
     released_at: float | None = None
     #: When, after the end of the node's work, a listing of its whole inbox showed no chunk that is to be recorded.
@@ -112,6 +118,8 @@ class Batch:
     ranges: tuple[Range, ...]
     #: Number of its commands without a record.
     left: int
+    #: Whether its only command may kill the machine: then the machine gets no other until this one has ended.
+    alone: bool = False
     #: When its object was put into the mailbox.
     put_at: float | None = None
     #: When the commands that the machine has not begun were recalled, but for the first `spare` of them; once for each

@@ -178,6 +178,8 @@ class ListOrders:
     recalls: tuple[Recall, ...] = ()
     #: Indices of commands to stop; the other commands go on. Each until its record was read.
     stop: tuple[int, ...] = ()
+    #: Whether the list ends early: no command begins any more, and the machine ends when those that run have ended.
+    finish: bool = False
 
 
 @dataclass(frozen=True)

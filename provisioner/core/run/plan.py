@@ -112,6 +112,8 @@ class Plan:
         for run in self.live.runs:
             if not run.commands or run.scale == 1:
                 continue
+            if not repeating.goes_on(run, self._lists[run.id], repeating.options_of(run)):
+                continue
             ranks = joining.missing(
                 run, self._lists[run.id], self._workers, self._batches[run.id], self.assignments[run.id], self.now
             )

@@ -148,6 +148,19 @@ def reported(run: Run, node: Node, report: Report, at: float) -> list[Event]:
     return [_of_node(run, node, text, at) for text in texts]
 
 
+def bad_machine(run: Run, node: Node, at: float) -> Event:
+    """Return the event of a machine of a list that gets no more commands, because all of them fail there."""
+    text = (
+        "a bad machine: its commands fail, and those of other machines succeed; the failed ones run once more elsewhere"
+    )
+    return _of_node(run, node, text, at)
+
+
+def ends_early(run: Run, reason: str, at: float) -> Event:
+    """Return the event of a list that ends early."""
+    return event(run, f"the list ends early: {reason}", at)
+
+
 def unreadable(run: Run, node: Node, why: str, at: float) -> Event:
     """Return the event of the first object in a machine's inbox that is not a report."""
     text = f"{node.instance_id} wrote an invalid report ({why}); invalid reports are deleted"

@@ -279,13 +279,16 @@ class ListAgent(ScriptedAgent):
                 for each in orders.recalls:
                     slots.give_back(each.batch, each.spare)
                 slots.stop(orders.stop, self._now())
+                slots.takes = slots.takes and not orders.finish
                 if len(slots.kept) > answered:
                     report_at = self._now()
             if self._now() >= report_at:
                 yield from self.report(Step.COMMAND)
                 report_at = self._now() + min(BRISK_HEARTBEAT * heartbeat, max(heartbeat, ahead))
             slots.advance(self._now())
-            left = slots.running or slots.waiting
+            left = slots.running or (slots.waiting and not orders.finish)
+            if orders.finish and not left:
+                return Outcome.SUCCEEDED, 0, "the list ends early"
             if orders.last and not left and slots.batches >= orders.batches:
                 return Outcome.SUCCEEDED, 0, "no command is left"
             if not left and self._now() >= slots.busy_at + work.idle_limit:

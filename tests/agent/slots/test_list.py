@@ -2,6 +2,7 @@
 
 import random
 import shlex
+import time
 from pathlib import Path
 
 from provisioner.core.protocol.command_lines import CommandEnd
@@ -163,6 +164,25 @@ def test_single_commands_are_stopped_and_the_others_go_on(site: Site) -> None:
     assert output(site, machine, found[0]).endswith(b"saved\n")
     assert not (home(site, machine) / "never").exists()
     assert site.result(machine).outcome is Outcome.SUCCEEDED
+
+
+def test_list_that_ends_early_begins_no_more_commands(site: Site) -> None:
+    """Those that run finish, and have their records; then the machine ends, though it has more commands."""
+    machine = site.boot()
+    slow = 'echo up >"$HOME/up"; while [ ! -e "$HOME/go" ]; do sleep 0.1; done; echo slow; exit 3'
+    put_batch(site, machine, 1, [slow, 'echo never >"$HOME/never"'])
+    name_batches(site, machine, 1, last=False)
+    site.assign(machine, list_order(site, 1, 2))
+    until((home(site, machine) / "up").exists, "up", lambda: site.host.console(machine))
+    # While a client follows the log, it is shipped every second.
+    site.give_orders(machine, Orders(followed_until=time.time() + 600, commands=ListOrders(1, finish=True)))
+    site.wait_output(machine, b"the list ends early", "system")
+    (home(site, machine) / "go").touch()
+    site.wait_off(machine)
+    assert {index: end.code for index, end in ends(site, machine).items()} == {0: 3}
+    assert not (home(site, machine) / "never").exists()
+    result = site.result(machine)
+    assert (result.outcome, result.reason) == (Outcome.SUCCEEDED, "the list ends early")
 
 
 def test_machine_without_a_command_ends_after_its_idle_limit(site: Site) -> None:

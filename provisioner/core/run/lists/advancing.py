@@ -5,7 +5,7 @@ machine. If it was the last machine of its attempt, that is a machine of the nex
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from provisioner.core.commands.records import Batch, CommandList, Worker
@@ -16,6 +16,8 @@ from provisioner.core.recipe.parts import Limits, Retry
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import progress, verdicts
 from provisioner.core.run.lists import recalling
+from provisioner.core.run.lists.joining import USELESS
+from provisioner.core.run.lists.repeating import early_reason, too_many
 from provisioner.core.run.progress import Advance
 from provisioner.core.run.ranks import has_started, stop_of
 from provisioner.core.run.records import Assignment, Run, Verdict
@@ -42,6 +44,8 @@ def advance(
     limits, retries, retry = (
         (recipe.spec.bounds, recipe.spec.retries, recipe.spec.retry) if recipe else (Limits(), 0, Retry())
     )
+    options = recipe.spec.list if recipe else ListOptions()
+    early = early_reason(commands, options) if too_many(commands, options) else ""
     released = {each.node.id: stop for each in current if (stop := _release_of(workers.get(each.node.id)))}
     ranks = progress.ends_of(run, current, recipe, now, reports_unreadable_at, released)
     run = progress.progressed(ranks)
@@ -51,14 +55,23 @@ def advance(
     if not stop_of(run) and (late or commands.halted):
         reason = f"the list took longer than {limit_of('runtime', limits.runtime)}"
         run = replace(run, ranks_stop=Stop(Outcome.TIMED_OUT, reason, now))
+    if not stop_of(run) and early and options.on_max == "kill":
+        run = replace(run, ranks_stop=Stop(Outcome.CANCELLED, early, now))
+    if not stop_of(run) and began is None and (failed := _failed_setup(ranks.ends.values())):
+        run = replace(run, ranks_stop=Stop(Outcome.CANCELLED, failed, now))
     # A stop ends commands. These are not failures, so the end of the machine then decides the outcome.
     if over and not (stop_of(run) and commands.halted):
+        over = replace(over, reason=f"{early}: {over.reason}") if early else over
         ended = replace(run, verdict=over, ended_at=progress.following(run, now))
         if ranks.open and not stop_of(run):
             ended = replace(ended, ranks_stop=Stop(Outcome.SUCCEEDED, "all commands have ended", now))
         return Advance(replace(ended, state=transition(run.state, State.STOPPING)), ranks.settled, ranks.seek)
     if ranks.open or not all(_settled(run, each, workers) for each in current):
         return Advance(run, ranks.settled, ranks.seek)
+    if early and not run.stop and (run.ranks_stop is None or run.ranks_stop.outcome is Outcome.CANCELLED):
+        found = Verdict(Outcome.FAILED, f"the list ended early: {early}", now, 1, Step.COMMAND)
+        ended = replace(run, verdict=found, ended_at=progress.following(run, now))
+        return Advance(replace(ended, state=transition(run.state, State.STOPPING)), ranks.settled)
     found = _of_attempt(run, _last(ranks.ends.values()))
     if began is not None and stop_of(run):
         # The machine that ended last may have been booting, while the list ran on others.
@@ -77,16 +90,31 @@ def _settled(run: Run, each: Assignment, workers: Mapping[str, Worker]) -> bool:
     return worker is None or worker.closed_at is not None or bool(stop_of(run) and not each.node.result)
 
 
-def _last(ends: Iterable[Verdict]) -> Verdict:
-    """Return the verdict on the machine that ended last; a machine that succeeded counts only if all did."""
-    return max(ends, key=lambda verdict: (verdict.outcome is not Outcome.SUCCEEDED, verdict.at))
+def _last(ends: Collection[Verdict]) -> Verdict:
+    """Return the verdict on the machine that ended last.
+
+    A machine that succeeded counts only if all did; those that were told to end after failures of setup do not count.
+    """
+    counted = [each for each in ends if each.outcome is not Outcome.CANCELLED] if _failed_setup(ends) else ends
+    return max(counted, key=lambda verdict: (verdict.outcome is not Outcome.SUCCEEDED, verdict.at))
+
+
+def _failed_setup(ends: Iterable[Verdict]) -> str:
+    """Return why the attempt is over if setup failed on USELESS machines in a row, or ""."""
+    own = sorted((each for each in ends if each.outcome is not Outcome.CANCELLED), key=lambda each: each.at)
+    last = own[-USELESS:]
+    bad = [each for each in last if each.step is Step.SETUP and each.outcome in (Outcome.FAILED, Outcome.TIMED_OUT)]
+    return f"setup failed on {USELESS} machines in a row" if len(bad) == USELESS else ""
 
 
 def _release_of(worker: Worker | None) -> Stop | None:
     """Return the order to end for a machine that was released."""
     if worker is None or worker.released_at is None:
         return None
-    return Stop(Outcome.SUCCEEDED, "no command is left for this machine", worker.released_at, ends_run=False)
+    reason = "no command is left for this machine"
+    if worker.doubted_at is not None:
+        reason = "its commands failed, and those of other machines succeeded"
+    return Stop(Outcome.SUCCEEDED, reason, worker.released_at, ends_run=False)
 
 
 def _of_attempt(run: Run, found: Verdict) -> Verdict:
@@ -147,7 +175,8 @@ def orders(
     mine = all(batch.node == worker.id for batch in out)
     last = mine and not missing and not recalls and not commands.remaining and not options.retries
     stops = _stops(commands.stops, (batch for batch in out if batch.node == worker.id))
-    return replace(found, commands=ListOrders(number, last, recalls, stops)) if number or last else found
+    told = ListOrders(number, last, recalls, stops, too_many(commands, options))
+    return replace(found, commands=told) if number or last or told.finish else found
 
 
 def _stops(stops: Iterable[int], batches: Iterable[Batch]) -> tuple[int, ...]:

@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from provisioner.core.commands.blocks import GENERATION_MOST, CommandState, Count
 from provisioner.core.commands.records import Worker
 from provisioner.core.protocol.words import Outcome
+from provisioner.core.recipe.lists import ListOptions
+from provisioner.core.run.lists import dying
 from provisioner.core.run.lists.ledger import Ledger
 from provisioner.core.run.lists.receiving import RECORDS_MOST
-from provisioner.core.run.records import Assignment, Node, Run
+from provisioner.core.run.lists.repeating import too_many
+from provisioner.core.run.records import Assignment, Run
 from provisioner.core.run.verdicts import may_execute_again
 
 #: Maximum number of blocks that are sealed in one transaction.
@@ -37,21 +40,29 @@ def may_close(held: Assignment, worker: Worker) -> bool:
     return over and worker.closed_at is None
 
 
-def close(ledger: Ledger, held: Assignment, run: Run, now: float) -> None:
+def close(ledger: Ledger, held: Assignment, run: Run, now: float, options: ListOptions) -> None:
     """Take back the node's commands without a record, if the node is over; they wait for another machine.
 
-    If the run has ended, commands that the machine was running when it was lost get a final state. A command whose last
-    possible generation is lost ends as lost. The ledger needs the blocks of the node's open batches.
+    Some get a final state instead: those that were running when the machine was lost, if the run has ended or ends
+    early, or if lost commands do not run again; those that may have killed too many machines; and those whose last
+    possible generation is lost. The ledger needs the blocks of the node's open batches.
     """
     worker = ledger.workers[held.node.id]
     if not may_close(held, worker):
         return
-    running = _running(held.node) if run.ended_at is not None else frozenset()
+    if held.node.result is None and (run.ended_at is not None or too_many(ledger.commands, options)):
+        for index in dying.running(ledger, held.node):
+            ledger.end(index, CommandState.CANCELLED if _ordered(run) else CommandState.LOST)
+    if not options.restart_lost:
+        for index in dying.begun(ledger, held.node):
+            ledger.end(index, CommandState.LOST)
+    if dying.died(held, run):
+        for index in dying.suspects(ledger, held.node):
+            ledger.blocks.add(index, Count.DEATHS)
+            if ledger.blocks.count(index, Count.DEATHS) >= dying.DEATHS_MOST:
+                ledger.end(index, CommandState.LOST)
     for batch in ledger.open_batches(worker.id):
         for first, count, generation in batch.ranges:
-            for index, known in running:
-                if known == generation and first <= index < first + count and ledger.blocks.is_out(index, known):
-                    ledger.end(index, CommandState.CANCELLED if _ordered(run) else CommandState.LOST)
             for here, several, _ in list(ledger.blocks.out(first, count, generation)):
                 if generation == GENERATION_MOST:
                     ledger.end(here, CommandState.LOST, several)
@@ -61,16 +72,9 @@ def close(ledger: Ledger, held: Assignment, run: Run, now: float) -> None:
     ledger.put(worker, closed_at=now)
 
 
-def _running(node: Node) -> frozenset[tuple[int, int]]:
-    """Return index and generation of the commands that ran at the last report of a machine without a result."""
-    if node.result or not node.report or not node.report.commands:
-        return frozenset()
-    return frozenset((each.index, each.generation) for each in node.report.commands.running)
-
-
 def _ordered(run: Run) -> bool:
-    """Return whether the run was ended by a user's stop or a limit."""
-    return bool(run.stop) or bool(run.verdict and run.verdict.outcome is Outcome.TIMED_OUT)
+    """Return whether the machines got an order to end the commands: a user's stop, a limit, or `on_max: kill`."""
+    return bool(run.stop or run.ranks_stop) or bool(run.verdict and run.verdict.outcome is Outcome.TIMED_OUT)
 
 
 def may_seal(run: Run, ledger: Ledger) -> bool:

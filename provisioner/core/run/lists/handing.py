@@ -5,11 +5,13 @@ A machine has commands for the next minutes, so that it goes on working while th
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from provisioner.core.commands.blocks import CommandState
+from provisioner.core.commands.blocks import CommandState, Count
 from provisioner.core.commands.records import Batch, CommandList, Worker
 from provisioner.core.protocol.batches import Range
+from provisioner.core.run.lists.doubting import is_suspect
+from provisioner.core.run.lists.dying import ALONE_AFTER
 from provisioner.core.run.lists.ledger import Ledger
 from provisioner.core.run.lists.recalling import at_work, goes_on, takes
 from provisioner.core.run.ranks import stop_of
@@ -43,11 +45,14 @@ def wanted(
     going = [worker for worker in workers if goes_on(nodes.get(worker.id), worker)]
     speeds = _speeds(going)
     each = (left + sum(has_now[worker.id] for worker in going)) / (sum(speeds.values()) or 1.0)
-    ready = [worker for worker in going if _ready(nodes.get(worker.id), worker)]
+    alone = {batch.node for batch in batches if batch.alone}
+    ready = [worker for worker in going if _ready(nodes.get(worker.id), worker) and worker.id not in alone]
     # The machine with the fewest commands comes first.
     for worker in sorted(ready, key=lambda worker: (has_now[worker.id] / worker.slots, worker.id)):
         has, share = has_now[worker.id], math.ceil(each * speeds[worker.id])
         most = max(2 * worker.slots, int(worker.rate * AHEAD))
+        if is_suspect(worker, (other for other in ready if other is not worker)):
+            most = 2 * worker.slots
         goal = min(most, max(share, worker.slots, int(worker.rate * LEAST)))
         count = min(goal - has, left, largest)
         if count > 0 and (has * 2 <= goal or has < worker.slots):
@@ -77,16 +82,20 @@ def hand_out(ledger: Ledger, want: Mapping[str, int]) -> list[Batch]:
     """Make a batch for each node, at most of the wanted size; return the batches.
 
     The ledger has some or all blocks with commands that wait, which are handed out first, and those of `fresh_blocks`.
+    A machine without commands, for which there are no others, gets a command that must run alone.
     """
     made = []
     for id, count in want.items():
         ranges = _take(ledger, min(count, BATCH_MOST))
+        alone = not ranges and not ledger.open_batches(id)
+        if alone:
+            ranges = _take_alone(ledger)
         if not ranges:
             continue
         worker = ledger.workers[id]
         number = worker.batches + 1
         size = sum(count for _, count, _ in ranges)
-        batch = Batch(f"{id}.{number}", worker.run, id, worker.box, number, ranges, size)
+        batch = Batch(f"{id}.{number}", worker.run, id, worker.box, number, ranges, size, alone)
         ledger.batches[batch.id] = batch
         ledger.put(worker, batches=number)
         made.append(batch)
@@ -94,12 +103,12 @@ def hand_out(ledger: Ledger, want: Mapping[str, int]) -> list[Batch]:
 
 
 def _take(ledger: Ledger, count: int) -> tuple[Range, ...]:
-    """Hand out at most `count` commands, and return them."""
+    """Hand out at most `count` commands that need not run alone, and return them."""
     found: list[Range] = []
-    for number in ledger.blocks.numbers:
-        for first, several, generation in list(ledger.blocks.runs_of(number, CommandState.WAITING)):
-            if not count or len(found) >= RANGES_MOST - 1:
-                break
+    for first, several, generation, alone in _waiting(ledger):
+        if not count or len(found) >= RANGES_MOST - 1:
+            break
+        if not alone:
             here = min(several, count)
             ledger.hand_out(first, here)
             found.append((first, here, generation))
@@ -117,3 +126,21 @@ def _take(ledger: Ledger, count: int) -> tuple[Range, ...]:
             ledger.end(stop, CommandState.CANCELLED)
         here = stop + 1
     return tuple(found)
+
+
+def _take_alone(ledger: Ledger) -> tuple[Range, ...]:
+    """Hand out one command that must run alone, and return it; empty if none waits."""
+    for first, _, generation, alone in _waiting(ledger):
+        if alone:
+            ledger.hand_out(first)
+            return ((first, 1, generation),)
+    return ()
+
+
+def _waiting(ledger: Ledger) -> Iterator[tuple[int, int, int, bool]]:
+    """Return the commands that wait: the first index, their number, their generation, and whether they run alone."""
+    blocks = ledger.blocks
+    for number in blocks.numbers:
+        for first, count, generation in list(blocks.runs_of(number, CommandState.WAITING)):
+            for here, several, alone in blocks.by_count(first, count, Count.DEATHS, least=ALONE_AFTER):
+                yield here, several, generation, alone

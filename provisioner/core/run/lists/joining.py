@@ -57,7 +57,7 @@ def missing(
     start = max(_cold_start(held), WORTH)
     if rate and commands.open / rate < start:
         return ()
-    released = any(worker.released_at is not None for worker in known)
+    released = any(worker.released_at is not None and worker.doubted_at is None for worker in known)
     movable = [
         _movable(workers[each.node.id], [batch for batch in batches if batch.node == each.node.id], start)
         for each in here

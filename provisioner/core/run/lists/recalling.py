@@ -21,7 +21,7 @@ KEEPS = 15.0
 
 def goes_on(node: Node | None, worker: Worker) -> bool:
     """Return whether the machine begins commands, now or later; one that EC2 will interrupt begins none."""
-    if node is None or worker.closed_at is not None or worker.released_at is not None:
+    if node is None or worker.closed_at is not None or worker.released_at is not None or worker.doubted_at is not None:
         return False
     return not (node.verdict or node.result or (node.report and (node.report.notice or node.report.finished)))
 
@@ -71,8 +71,11 @@ def give_back(ledger: Ledger, batch: Batch, kept: int, now: float) -> None:
 
 
 def recall(ledger: Ledger, nodes: Mapping[str, Node], now: float) -> None:
-    """Recall commands if a machine is idle while another has many, or if a machine with commands begins none."""
+    """Recall commands if a machine is idle while another has many, or if a machine with commands shall begin none."""
     free = _free(ledger, nodes)
+    for batch in list(ledger.batches.values()):
+        if _may_recall(batch) and ledger.workers[batch.node].doubted_at is not None:
+            ledger.put(batch, recall_at=now)
     if not free:
         return
     for batch in list(ledger.batches.values()):
@@ -100,6 +103,14 @@ def release(ledger: Ledger, nodes: Mapping[str, Node], now: float) -> None:
     idle = [worker for worker in free if not load[worker.id] and not (awaited and not at_work(nodes[worker.id]))]
     for worker in idle[: len(free) - 1]:
         ledger.put(worker, released_at=now)
+
+
+def dismiss(ledger: Ledger, now: float, *, all_machines: bool) -> None:
+    """Release the machines without commands that get none any more: all of them, or the bad ones."""
+    for worker in list(ledger.workers.values()):
+        over = worker.released_at is not None or worker.closed_at is not None
+        if (all_machines or worker.doubted_at is not None) and not over and not ledger.open_batches(worker.id):
+            ledger.put(worker, released_at=now)
 
 
 def _recallable(ledger: Ledger, free: Iterable[Worker], load: Mapping[str, int]) -> list[tuple[Batch, int]]:

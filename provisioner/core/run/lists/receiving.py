@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from provisioner.core.commands.blocks import CommandState
 from provisioner.core.commands.records import Batch, CommandList, RecordChunk, Worker
+from provisioner.core.protocol.batches import Range
 from provisioner.core.protocol.command_lines import LINE_MOST, CommandEnd, read_ends
 from provisioner.core.recipe.lists import ListOptions
+from provisioner.core.run.lists import doubting
 from provisioner.core.run.lists.ledger import Ledger
 from provisioner.core.run.lists.repeating import repeats
 
@@ -44,10 +46,9 @@ class Taken:
     why: str = ""
 
 
-def blocks_of(commands: CommandList, batches: Iterable[Batch]) -> set[int]:
-    """Return the numbers of the blocks with commands of these batches."""
+def blocks_of(commands: CommandList, ranges: Iterable[Range]) -> set[int]:
+    """Return the numbers of the blocks with commands of these ranges."""
     size = commands.block_size
-    ranges = (each for batch in batches for each in batch.ranges)
     return {number for first, count, _ in ranges for number in range(first // size, (first + count - 1) // size + 1)}
 
 
@@ -67,6 +68,7 @@ def take_records(
     whole, newline, rest = (worker.rest.encode("latin-1") + data).rpartition(b"\n")
     taken, ends, took, failed, why = Counter[str](), dict[int, CommandState](), 0.0, 0, ""
     skipped, began, ended = 0, math.inf, -math.inf
+    streak, before, fresh = worker.streak, worker.succeeded_before, list[tuple[int, int]]()
     batches = {batch.number: batch for batch in ledger.open_batches(node)}
     if len(rest) >= LINE_MOST:
         taken["unreadable"], why, rest = 1, f"a line of more than {LINE_MOST} bytes", b""
@@ -91,12 +93,19 @@ def take_records(
             if end.why != "skip":
                 began, ended = min(began, end.began), max(ended, end.began + end.took)
             failed += state is CommandState.FAILED
+            if state is CommandState.SUCCEEDED:
+                streak, fresh = (), []
+            elif state is CommandState.FAILED and doubting.counts(ledger, end.index):
+                fresh.append((end.index, end.generation))
     taken["recorded"] = len(ends)
     for first, count, state in _ranges(ends):
         if state is CommandState.WAITING:
             ledger.repeat(first, count)
         else:
             ledger.end(first, state, count)
+    if fresh:
+        before = before if streak else ledger.commands.succeeded
+        streak = doubting.extended(streak, fresh)
     for number, count in left.items():
         batch = batches[number]
         over = now if batch.left == count else None
@@ -110,6 +119,8 @@ def take_records(
         failed=worker.failed + failed,
         rate=rate,
         rated=rated,
+        streak=streak,
+        succeeded_before=before,
     )
     chunk = RecordChunk(
         f"{node}.{offset:015d}",

@@ -21,6 +21,12 @@ def too_many(commands: CommandList, options: ListOptions) -> bool:
     return options.max_failures is not None and commands.failed + commands.lost > options.max_failures
 
 
+def early_reason(commands: CommandList, options: ListOptions) -> str:
+    """Return why a list with too many failures ends early."""
+    several = f"{commands.failed:,} commands failed" + (f" and {commands.lost:,} were lost" if commands.lost else "")
+    return f"{several}, more than list.max_failures ({options.max_failures:,})"
+
+
 def goes_on(run: Run, commands: CommandList, options: ListOptions) -> bool:
     """Return whether commands that have no final state may still begin."""
     return run.ended_at is None and not stop_of(run) and not too_many(commands, options)

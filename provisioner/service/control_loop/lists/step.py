@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from provisioner.core.commands.records import Batch, CommandList, Worker
-from provisioner.core.protocol.batches import BatchHead, encode_batch
+from provisioner.core.protocol.batches import BatchHead, Range, encode_batch
 from provisioner.core.protocol.keys import batch_key
 from provisioner.core.protocol.words import Outcome
+from provisioner.core.recipe.lists import ListOptions
 from provisioner.core.run import story
-from provisioner.core.run.lists import closing, handing, recalling, repeating, stopping
+from provisioner.core.run.lists import closing, doubting, handing, recalling, repeating, stopping
 from provisioner.core.run.lists.ledger import Ledger
 from provisioner.core.run.lists.receiving import NO_RETRIES, blocks_of, take_records
 from provisioner.core.run.plan import Plan
@@ -79,18 +80,21 @@ class Lists:
         self, before: Plan, received: Received, pieces: Mapping[str, Pieces], mine: _OfRun
     ) -> Sequence[Record]:
         now, news = self._installation.now(), list[Record]()
-        ledger = self._ledger(mine, [batch for batch in mine.batches if batch.node in pieces])
+        suspected = doubting.to_load(mine.workers, pieces)
+        ledger = self._ledger(mine, [batch for batch in mine.batches if batch.node in pieces], suspected)
         options = repeating.options_of(mine.run)
-        if not repeating.goes_on(mine.run, mine.commands, options):
-            options = NO_RETRIES
+        goes_on = repeating.goes_on(mine.run, mine.commands, options)
         for node in mine.nodes:
-            several = pieces.get(node.id, ())
-            taken = [take_records(ledger, node.id, offset, data, now, options) for offset, data in several]
+            several, again = pieces.get(node.id, ()), options if goes_on else NO_RETRIES
+            taken = [take_records(ledger, node.id, offset, data, now, again) for offset, data in several]
             if unreadable := sum(each.unreadable for each in taken):
                 news.append(replace(node, unreadable=node.unreadable + unreadable))
                 if not node.unreadable:
                     why = next(each.why for each in taken if each.unreadable)
                     news.append(story.unreadable(mine.run, node, why, now))
+        if pieces and repeating.goes_on(mine.run, ledger.commands, options):
+            bad = {worker.id for worker in doubting.judge(ledger, now)}
+            news += [story.bad_machine(mine.run, node, now) for node in mine.nodes if node.id in bad]
         for held in before.assignments.get(mine.run.id, ()):
             box = held.node.box
             if (worker := ledger.workers.get(held.node.id)) and box in received.ends:
@@ -98,7 +102,7 @@ class Lists:
                 # A listing is in the order of offsets: one with a later chunk has all chunks before it.
                 enough = box in received.whole or max(sizes, default=0) > worker.records_read
                 closing.note_listing(ledger, held, sizes, enough, now)
-        return [*ledger.changed(), *news]
+        return [*ledger.changed(), *news, *_early(mine, ledger, options, now)]
 
     def close(self, current: Pass) -> None:
         """Take commands without a record back from machines that are over, and seal the lists of ended runs."""
@@ -110,11 +114,12 @@ class Lists:
         self._change(current, _unsealed(plan.live, ended=True), self._sealed)
 
     def _closed(self, plan: Plan, mine: _OfRun) -> Sequence[Record]:
-        ledger = self._ledger(mine, mine.batches)
+        ledger, options = self._ledger(mine, mine.batches), repeating.options_of(mine.run)
+        now = self._installation.now()
         for held in plan.assignments[mine.run.id]:
             if held.node.id in ledger.workers:
-                closing.close(ledger, held, mine.run, self._installation.now())
-        return ledger.changed()
+                closing.close(ledger, held, mine.run, now, options)
+        return [*ledger.changed(), *_early(mine, ledger, options, now)]
 
     def _sealed(self, mine: _OfRun) -> Sequence[Record]:
         ledger = self._ledger(mine, waiting=closing.SEAL_MOST, fresh=1)
@@ -142,7 +147,10 @@ class Lists:
         workers = [Worker(each.id, each.run, each.box, each.attempt, each.rank, slots) for each in new]
         nodes, now = {node.id: node for node in mine.nodes}, self._installation.now()
         kept = recalling.answers(mine.batches, nodes)
-        want = handing.wanted(mine.run, mine.commands, [*mine.workers, *workers], mine.batches, nodes)
+        options = repeating.options_of(mine.run)
+        early, want = repeating.too_many(mine.commands, options), dict[str, int]()
+        if not early:
+            want = handing.wanted(mine.run, mine.commands, [*mine.workers, *workers], mine.batches, nodes)
         ledger = self._ledger(
             mine,
             [batch for batch in mine.batches if batch.id in kept],
@@ -154,7 +162,9 @@ class Lists:
         handing.hand_out(ledger, want)
         for id, count in kept.items():
             recalling.give_back(ledger, ledger.batches[id], count, now)
-        if len(ledger.workers) > 1 and not stop_of(mine.run):
+        if not stop_of(mine.run):
+            recalling.dismiss(ledger, now, all_machines=early)
+        if len(ledger.workers) > 1 and not stop_of(mine.run) and not early:
             recalling.recall(ledger, nodes, now)
             recalling.release(ledger, nodes, now)
         return ledger.changed()
@@ -171,14 +181,23 @@ class Lists:
             put.append(replace(batch, put_at=self._installation.now()))
         return put
 
-    def _ledger(self, mine: _OfRun, batches: Iterable[Batch] = (), *, waiting: int = 0, fresh: int = 0) -> Ledger:
+    def _ledger(
+        self,
+        mine: _OfRun,
+        batches: Iterable[Batch] = (),
+        ranges: Iterable[Range] = (),
+        *,
+        waiting: int = 0,
+        fresh: int = 0,
+    ) -> Ledger:
         """Return the ledger of a run.
 
-        It has the blocks of `batches`, at most `waiting` blocks with commands that wait, and those of the next `fresh`
-        commands.
+        It has the blocks of `batches` and `ranges`, at most `waiting` blocks with commands that wait, and those of the
+        next `fresh` commands.
         """
         store, commands = self._installation.store, mine.commands
-        numbers = {*blocks_of(commands, batches), *handing.fresh_blocks(commands, fresh)}
+        several = (*ranges, *(each for batch in batches for each in batch.ranges))
+        numbers = {*blocks_of(commands, several), *handing.fresh_blocks(commands, fresh)}
         blocks = {block.id: block for block in store.blocks(mine.run.id, numbers)} if numbers else {}
         if waiting and commands.waiting:
             blocks |= {block.id: block for block in store.waiting_blocks(mine.run.id, waiting)}
@@ -190,6 +209,13 @@ class Lists:
         if runs:
             lists = _by_run(current.live(), runs)
             current.save(current.attempt(partial(changed, mine), mine.run) or () for mine in lists)
+
+
+def _early(mine: _OfRun, ledger: Ledger, options: ListOptions, now: float) -> Sequence[Record]:
+    """Return the event of the failure or loss with which the list begins to end early."""
+    if repeating.too_many(mine.commands, options) or not repeating.too_many(ledger.commands, options):
+        return ()
+    return [story.ends_early(mine.run, repeating.early_reason(ledger.commands, options), now)]
 
 
 def _unsealed(live: Live, *, ended: bool) -> set[str]:

@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 
-from provisioner.core.commands.blocks import GENERATION_MOST, CommandState, WrongChange
+from provisioner.core.commands.blocks import GENERATION_MOST, CommandState, Count, WrongChange
 from provisioner.core.commands.records import Worker
 from provisioner.core.protocol.messages import ListReport, Running, Stop
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.lists import ListOptions
 from provisioner.core.run.lists import closing
 from provisioner.core.run.lists.closing import SEAL_MOST, close, may_close, note_listing, seal
+from provisioner.core.run.lists.handing import hand_out
 from provisioner.core.run.lists.receiving import RECORDS_MOST, take_records
 from provisioner.core.run.records import Assignment, Run, Verdict
 from provisioner.core.run.states import State
@@ -20,6 +21,7 @@ from tests.support.samples import NOW, at_work, held, report, result
 OUT, WAITING, NOT_RUN = CommandState.OUT, CommandState.WAITING, CommandState.NOT_RUN
 SUCCEEDED, LOST, CANCELLED = CommandState.SUCCEEDED, CommandState.LOST, CommandState.CANCELLED
 STOP = Stop(Outcome.CANCELLED, "stopped by a user", NOW)
+PLAIN = ListOptions()
 GONE = held(ended_at=NOW)
 DONE = held({"result": result(Outcome.SUCCEEDED)})
 ALIVE = held({"report": report(Step.COMMAND)})
@@ -37,11 +39,11 @@ def listed(kept: Kept, each: Assignment, sizes: dict[int, int] | None = None, *,
     return kept.workers[each.node.id]
 
 
-def closed(kept: Kept, each: Assignment = GONE, run: Run | None = None) -> Kept:
+def closed(kept: Kept, each: Assignment = GONE, run: Run | None = None, options: ListOptions = PLAIN) -> Kept:
     """List the inbox of a node and close it."""
     listed(kept, each)
     ledger = kept.ledger()
-    close(ledger, each, run or at_work(), NOW)
+    close(ledger, each, run or at_work(), NOW, options)
     kept.save(ledger)
     return kept
 
@@ -135,14 +137,14 @@ def test_a_command_whose_last_generation_is_lost_ends(monkeypatch: pytest.Monkey
 def test_a_node_is_closed_once() -> None:
     kept = closed(handed_out(12, 3))
     ledger = kept.ledger()
-    close(ledger, GONE, at_work(), NOW + 9)
+    close(ledger, GONE, at_work(), NOW + 9, PLAIN)
     assert ledger.changed() == []
 
 
 def test_a_node_whose_inbox_was_not_listed_keeps_its_commands() -> None:
     kept = handed_out(12, 3)
     ledger = kept.ledger()
-    close(ledger, GONE, at_work(), NOW)
+    close(ledger, GONE, at_work(), NOW, PLAIN)
     assert ledger.changed() == []
 
 
@@ -180,6 +182,71 @@ def test_a_command_that_was_lost_too_often_is_lost() -> None:
     ledger.put(ledger.batches[f"{NODE}.1"], ranges=((0, 1, GENERATION_MOST), (1, 1, 1)))
     kept.save(ledger)
     assert closed(kept).states()[:2] == [LOST, WAITING]
+
+
+def died(kept: Kept, node: str = NODE, options: ListOptions = PLAIN, run: Run | None = None) -> Kept:
+    """Close a node whose machine died while it ran its first two commands."""
+    (batch,) = (each for each in kept.batches.values() if each.node == node and each.closed_at is None)
+    several = [(index, batch.ranges[0][2]) for first, count, _ in batch.ranges for index in range(first, first + count)]
+    running = tuple(Running(slot, *each, NOW) for slot, each in enumerate(several[:2]))
+    listed = ListReport(1, running, waiting=max(0, len(several) - 2))
+    lost = held({"id": node, "report": report(Step.COMMAND, commands=listed)}, ended_at=NOW)
+    return closed(kept, lost, run, options)
+
+
+def handed_on(kept: Kept, attempt: int, count: int = 4) -> str:
+    """Hand commands out to the machine of the next attempt; return its node's id."""
+    kept.add(worker(f"r1.{attempt}.0"))
+    ledger = kept.ledger()
+    hand_out(ledger, {f"r1.{attempt}.0": count})
+    kept.save(ledger)
+    return f"r1.{attempt}.0"
+
+
+def test_a_command_that_ran_on_three_machines_that_died_is_lost() -> None:
+    """After two deaths it is alone on its machine, so that its neighbours are not lost with it."""
+    kept = died(handed_out(12, 4))
+    second = handed_on(kept, 2)
+    died(kept, second)
+    assert [kept.loaded().count(index, Count.DEATHS) for index in range(4)] == [2, 2, 0, 0]
+    others = handed_on(kept, 3, 99)
+    assert [each.ranges for each in kept.batches.values() if each.node == others] == [((2, 2, 3), (4, 8, 1))]
+    alone = handed_on(kept, 4, 99)
+    assert [(each.ranges, each.alone) for each in kept.batches.values() if each.node == alone] == [(((0, 1, 3),), True)]
+    died(kept, alone)
+    assert (kept.states()[:2], kept.commands.lost) == ([LOST, WAITING], 1)
+    assert handed_on(kept, 5, 99)
+    assert kept.batches["r1.5.0.1"].ranges == ((1, 1, 3),)
+
+
+def test_the_deaths_of_machines_that_were_told_to_end_do_not_count() -> None:
+    kept = died(handed_out(12, 4), run=at_work(ranks_stop=STOP))
+    assert kept.loaded().count(0, Count.DEATHS) == 0
+    assert kept.states()[:4] == [WAITING] * 4
+
+
+def test_lost_commands_do_not_run_again_if_the_recipe_says_so() -> None:
+    """Those that the machine had not begun run elsewhere."""
+    kept = died(handed_out(12, 4), options=ListOptions(restart_lost=False))
+    assert kept.states()[:5] == [LOST, LOST, WAITING, WAITING, CommandState.FRESH]
+
+
+def test_a_command_that_an_interruption_ended_does_not_run_again_either() -> None:
+    """The machine has a result; no record says that the command has ended."""
+    listed = ListReport(1, waiting=2)
+    fields = {"report": report(Step.COMMAND, commands=listed), "result": result(Outcome.INTERRUPTED)}
+    kept = closed(handed_out(12, 4), held(fields), options=ListOptions(restart_lost=False))
+    assert kept.states()[:4] == [LOST, LOST, WAITING, WAITING]
+
+
+def test_commands_of_a_list_that_ends_early_are_lost_with_their_machine() -> None:
+    """They would never run again."""
+    kept = handed_out(12, 4)
+    ledger = kept.ledger()
+    take_records(ledger, NODE, 0, line(0, 1), NOW)
+    kept.save(ledger)
+    died(kept, options=ListOptions(max_failures=0))
+    assert kept.states()[:4] == [CommandState.FAILED, LOST, WAITING, WAITING]
 
 
 def test_with_a_result_nothing_ran_at_the_end() -> None:

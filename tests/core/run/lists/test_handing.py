@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core.commands.blocks import CommandState
+from provisioner.core.commands.blocks import CommandState, Count
 from provisioner.core.commands.records import CommandList
 from provisioner.core.protocol.messages import ListReport, Notice, Stop
 from provisioner.core.protocol.words import Outcome, Step
+from provisioner.core.run.lists.dying import ALONE_AFTER
 from provisioner.core.run.lists.handing import AHEAD, BATCH_MOST, RANGES_MOST, fresh_blocks, hand_out, wanted
 from provisioner.core.run.records import Node, Verdict
 from provisioner.core.run.states import State
@@ -66,6 +67,25 @@ def test_a_machine_that_begins_nothing_more_gets_nothing(made: Node) -> None:
 def test_a_closed_worker_gets_nothing() -> None:
     """What it had waits for another machine."""
     assert want(closed_at=NOW) == 0
+
+
+def test_a_machine_with_a_command_that_must_run_alone_gets_no_other() -> None:
+    alone = batch((0, 1, 3), alone=True)
+    nodes = {NODE: node()}
+    assert wanted(at_work(), LONG, [worker()], [alone], nodes) == {}
+    assert wanted(at_work(), LONG, [worker()], [replace(alone, alone=False)], nodes) == {NODE: 3}
+
+
+def test_a_command_that_must_run_alone_waits_for_a_machine_without_commands() -> None:
+    kept = handed_out(3, 3)
+    ledger = kept.ledger()
+    for _ in range(ALONE_AFTER):
+        ledger.blocks.add(0, Count.DEATHS)
+    ledger.take_back(0)
+    assert hand_out(ledger, {NODE: 5}) == []
+    ledger.put(ledger.batches[f"{NODE}.1"], closed_at=NOW)
+    (made,) = hand_out(ledger, {NODE: 5})
+    assert (made.ranges, made.alone, made.left) == (((0, 1, 2),), True, 1)
 
 
 def test_a_node_of_another_run_gets_nothing() -> None:

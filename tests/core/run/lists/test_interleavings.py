@@ -12,9 +12,11 @@ from provisioner.core.commands.blocks import FINAL, CommandState
 from provisioner.core.protocol.command_lines import CommandEnd, read_ends
 from provisioner.core.protocol.messages import ListReport, Running
 from provisioner.core.protocol.words import Step
+from provisioner.core.recipe.lists import ListOptions
 from provisioner.core.run.lists.closing import close, note_listing, seal
+from provisioner.core.run.lists.dying import DEATHS_MOST
 from provisioner.core.run.lists.handing import hand_out
-from provisioner.core.run.lists.receiving import take_records
+from provisioner.core.run.lists.receiving import NO_RETRIES, take_records
 from provisioner.core.run.records import Assignment, Run
 from provisioner.core.run.states import State
 from tests.support import samples
@@ -34,6 +36,8 @@ class Machine:
     #: (number of the batch, command) in the order in which it begins them.
     queue: list[tuple[int, Try]] = field(default_factory=list)
     running: list[tuple[int, Try]] = field(default_factory=list)
+    #: The commands that it has ever got, by index.
+    got: set[int] = field(default_factory=set)
     #: What it has written into its stream, and how much of it is in the bucket.
     stream: bytes = b""
     shipped: int = 0
@@ -85,6 +89,7 @@ class Lists:
         self.machines: dict[str, Machine] = {}
         self.begun: defaultdict[Try, list[Machine]] = defaultdict(list)
         self.over = False
+        self.options = ListOptions(retries=random.choice((0, 0, 2)))
 
     def step(self) -> None:
         """Do one of the things that are possible, the likelier ones more often."""
@@ -137,7 +142,8 @@ class Lists:
             if other.alive and other is not machine:
                 assert all(one[0] != index for _, one in other.running), "no command runs on two machines"
             for end in other.acknowledged():
-                assert end.index != index, "a command whose end was acknowledged does not begin again"
+                again = end.index == index and not (end.code and self.options.retries)
+                assert not again, "a command whose end was acknowledged does not begin again, unless it failed"
         self.begun[mine].append(machine)
 
     def commands_end(self) -> None:
@@ -172,6 +178,7 @@ class Lists:
         ledger = self.kept.ledger()
         for batch in hand_out(ledger, {machine.id: self.random.randint(1, 9)}):
             for first, several, generation in batch.ranges:
+                machine.got |= set(range(first, first + several))
                 machine.queue += [(batch.number, (first + each, generation)) for each in range(several)]
         self.kept.save(ledger)
 
@@ -184,7 +191,8 @@ class Lists:
 
     def read(self, machine: Machine, offset: int) -> None:
         ledger = self.kept.ledger()
-        take_records(ledger, machine.id, offset, machine.inbox[offset], NOW)
+        options = NO_RETRIES if self.over else self.options
+        take_records(ledger, machine.id, offset, machine.inbox[offset], NOW, options)
         self.kept.save(ledger)
         if offset < self.kept.workers[machine.id].records_read:
             del machine.inbox[offset]
@@ -208,7 +216,7 @@ class Lists:
 
     def close(self, machine: Machine) -> None:
         ledger = self.kept.ledger()
-        close(ledger, machine.held(machine.known_over), self.run(), NOW)
+        close(ledger, machine.held(machine.known_over), self.run(), NOW, self.options)
         self.kept.save(ledger)
 
     def run(self) -> Run:
@@ -222,7 +230,10 @@ class Lists:
         assert self.over or self.kept.commands.sealed_at is None
 
     def recorded_ends_are_true(self) -> None:
-        """A recorded success or failure is that of an acknowledged line of the present generation."""
+        """A recorded success or failure is that of an acknowledged line of the present generation.
+
+        If a command could not run again after it had failed, that line is of an earlier generation.
+        """
         states, loaded = self.kept.states(), self.kept.loaded()
         true = {
             (end.index, end.generation): CommandState.FAILED if end.code else CommandState.SUCCEEDED
@@ -231,7 +242,10 @@ class Lists:
         }
         for index, state in enumerate(states):
             if state in (CommandState.SUCCEEDED, CommandState.FAILED):
-                assert true[index, loaded.generation(index)] is state
+                several = range(1, loaded.generation(index) + 1)
+                known = [true[index, each] for each in several if (index, each) in true]
+                assert known[-1] is state
+                assert state is CommandState.FAILED or (index, several[-1]) in true
 
     def end(self) -> None:
         """The run ends: then every command gets a final state, and no acknowledged end is lost."""
@@ -252,10 +266,15 @@ class Lists:
         assert set(states) <= FINAL
         for machine in self.machines.values():
             for end in machine.acknowledged():
-                assert states[end.index] in (CommandState.SUCCEEDED, CommandState.FAILED)
+                ended = {CommandState.SUCCEEDED, CommandState.FAILED}
+                assert states[end.index] in (
+                    ended | {CommandState.LOST} if end.code and self.options.retries else ended
+                )
         lost = [index for index, state in enumerate(states) if state is CommandState.LOST]
         for index in lost:
-            assert any(one[0] == index for machine in self.machines.values() for _, one in machine.running)
+            several = [machine for machine in self.machines.values() if index in machine.got]
+            running = any(one[0] == index for machine in several for _, one in machine.running)
+            assert running or len(several) >= DEATHS_MOST
 
 
 @given(seed=st.integers(0, 2**32))

@@ -12,7 +12,7 @@ from provisioner.core.run.lists.closing import close, note_listing
 from provisioner.core.run.lists.handing import hand_out
 from provisioner.core.run.lists.receiving import NO_RETRIES, WASTE_MOST, Taken, blocks_of, take_records
 from provisioner.core.run.lists.stopping import stop
-from tests.support.lists import NODE, Kept, a_list, batch, handed_out, line, worker
+from tests.support.lists import NODE, Kept, a_list, handed_out, line, worker
 from tests.support.samples import NOW, at_work, held
 
 OUT, SUCCEEDED, FAILED = CommandState.OUT, CommandState.SUCCEEDED, CommandState.FAILED
@@ -193,7 +193,7 @@ def test_a_late_record_of_a_lost_machine_is_dropped() -> None:
     kept = handed_out(12, 4)
     over, ledger = held(ended_at=NOW), kept.ledger()
     note_listing(ledger, over, {}, True, NOW)
-    close(ledger, over, at_work(), NOW)
+    close(ledger, over, at_work(), NOW, ListOptions())
     kept.save(ledger)
     kept.add(worker("r1.2.0"))
     ledger = kept.ledger()
@@ -295,5 +295,5 @@ def test_a_clock_that_stands_still_gives_a_rate() -> None:
 
 
 def test_the_blocks_of_batches_are_all_that_they_touch() -> None:
-    assert blocks_of(a_list(100), [batch((4, 2, 1), (20, 5, 1)), batch((99, 1, 3))]) == {0, 1, 4, 19}
+    assert blocks_of(a_list(100), [(4, 2, 1), (20, 5, 1), (99, 1, 3)]) == {0, 1, 4, 19}
     assert blocks_of(a_list(100), []) == set()
