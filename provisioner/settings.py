@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
 from provisioner.core.access.owner_limits import MIB, OwnerLimits
+from provisioner.core.cloud.policies import PolicyValues
 from provisioner.core.errors import Invalid
 from provisioner.core.recipe import errors
 from provisioner.core.recipe.defaults import RecipeDefaults
@@ -123,7 +124,7 @@ class Settings(_Part):
     installation: Annotated[
         str, matching("[a-z0-9][a-z0-9-]{0,62}", "write at most 63 lower-case letters, digits and hyphens")
     ]
-    region: Annotated[str, matching("[a-z]{2}(-[a-z]+)+-[0-9]+", "write a region such as us-east-1")]
+    region: Annotated[str, matching("[a-z]{2,4}(-[a-z]+)+-[0-9]+", "write a region such as us-east-1")]
     #: `name`, or `name/prefix`.
     bucket: OwnName
     #: One subnet per zone, each with a route to S3 and to the registries.
@@ -135,6 +136,8 @@ class Settings(_Part):
     instance_profile: str = "provision-machine"
     #: Instance profiles by owner, for owners whose jobs need other rights than those of `instance_profile`.
     profiles: dict[str, str] = {}
+    #: Roles by instance profile, for profiles whose role has another name, or a path before its name.
+    profile_roles: dict[str, str] = {}
     #: Security groups by instance profile, in place of `security_groups`. The machines of a run accept connections from
     #: every machine of their group, so runs with several machines need a group that no other profile has.
     profile_security_groups: dict[str, tuple[OwnName, ...]] = {}
@@ -165,6 +168,20 @@ class Settings(_Part):
             checkpoint_url=self.checkpoint_url and self.checkpoint_url.rstrip("/") + "/",
             subnets=self.subnets,
             max_machines=self.max_machines,
+        )
+
+    @property
+    def policy_values(self) -> PolicyValues:
+        """The values with which the IAM policies are filled in: `provision iam`."""
+        profiles = sorted({self.instance_profile, *self.profiles.values()})
+        reference = self.image.partition(":parameter/")[2] or self.image.removeprefix("ssm:")
+        own = self.image.startswith("ssm:") and not reference.startswith(("/aws/", "aws/"))
+        return PolicyValues(
+            installation=self.installation,
+            region=self.region,
+            bucket=self.bucket,
+            roles={profile: self.profile_roles.get(profile, profile) for profile in profiles},
+            parameters=(reference,) if own else (),
         )
 
     @property

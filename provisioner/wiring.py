@@ -6,9 +6,9 @@ import contextlib
 import os
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from provisioner.adapters import aws
 from provisioner.adapters.ec2.cloud import Ec2
@@ -29,6 +29,7 @@ from provisioner.settings import Settings
 # work.
 if TYPE_CHECKING:
     from provisioner.adapters.backup import About
+    from provisioner.adapters.iam import Difference
     from provisioner.service.ami.collection import Amis
     from provisioner.service.collectors.reaper import Reaped
     from provisioner.service.control_loop.launch_sites import LaunchSites
@@ -222,6 +223,26 @@ def _s3(settings: Settings, name: str) -> tuple[S3, str] | None:
     if not bucket or not key or key.endswith("/"):
         raise Invalid(f"{name}: write s3://BUCKET/KEY")
     return S3(bucket, _session(settings)), key
+
+
+def policies(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Return the IAM policies for these settings, by name: control, machine and trust."""
+    from provisioner.adapters import policy_templates
+    from provisioner.core.cloud.policies import filled
+
+    return filled(policy_templates.templates(), settings.policy_values)
+
+
+def policy_differences(settings: Settings, names: Collection[str], control: str) -> Iterator[Difference]:
+    """Compare the policies with these names with those of the roles in the account. Raises CloudError.
+
+    `control` is the control plane's role; without it, it is the caller's.
+    """
+    from provisioner.adapters.iam import Iam
+
+    with contextlib.closing(_session(settings)) as session:
+        wanted = {name: document for name, document in policies(settings).items() if name in names}
+        yield from Iam(session).differences(wanted, settings.policy_values.roles, control)
 
 
 def reap(settings: Settings, journal: Journal | None) -> Sequence[Reaped]:

@@ -118,3 +118,21 @@ def test_settings_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
         b'\xef\xbb\xbfinstallation = "mine"\nregion = "us-east-1"\nbucket = "bucket"\nsubnets = ["subnet-1"]\n'
     )
     assert load(str(path)).installation == "mine"
+
+
+def test_policies_are_for_the_profiles_and_the_parameter_of_the_settings(tmp_path: Path) -> None:
+    """Each owner's profile counts once, and has a role with its own name unless the settings say otherwise."""
+    (tmp_path / "s.toml").write_text(
+        PLAIN + 'image = "ssm:/ours/ami-id"\n[profiles]\nada = "lab"\nbob = "lab"\n[profile_roles]\nlab = "team/lab"\n'
+    )
+    values = load(str(tmp_path / "s.toml")).policy_values
+    assert values.roles == {"lab": "team/lab", "provision-machine": "provision-machine"}
+    assert values.parameters == ("/ours/ami-id",)
+    (tmp_path / "s.toml").write_text(PLAIN)
+    assert load(str(tmp_path / "s.toml")).policy_values.parameters == ()
+
+
+@pytest.mark.parametrize("region", ["us-gov-west-1", "cn-north-1", "eusc-de-east-1", "us-isob-east-1"])
+def test_regions_of_every_partition_are_accepted(tmp_path: Path, region: str) -> None:
+    (tmp_path / "s.toml").write_text(PLAIN.replace("us-east-1", region))
+    assert load(str(tmp_path / "s.toml")).region == region

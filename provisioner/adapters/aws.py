@@ -86,7 +86,7 @@ RIGHTS: Mapping[str, str] = {
 
 def _denied(operation: str, where: str) -> str:
     right = RIGHTS.get(operation, f"ec2:{operation}")
-    return f"{operation}{where} is denied: the control plane's role needs {right}, see config/iam/control.json"
+    return f"{operation}{where} is denied: the control plane's role needs {right}, see `provision iam control`"
 
 
 def failure(error: Exception, translate: Translate, *, lost: type[CloudError], where: str = "") -> CloudError:

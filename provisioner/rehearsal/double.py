@@ -1,21 +1,23 @@
 """Run the whole EC2 double in this process: cloud, bucket, metadata service and machines."""
 
+import json
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from provisioner.core.cloud.policies import NAMES, PolicyValues, filled
 from provisioner.ports.clock import Clock
 from provisioner.rehearsal.aws import rights
 from provisioner.rehearsal.aws.account import ID, IMAGE_GIB, IMAGE_NAME, PROFILE, Account
 from provisioner.rehearsal.aws.calls import Calls
 from provisioner.rehearsal.aws.faults import Faults
-from provisioner.rehearsal.aws.metadata import Metadata
+from provisioner.rehearsal.aws.metadata import Credentials, Metadata
 from provisioner.rehearsal.aws.rights import Rights
 from provisioner.rehearsal.aws.signatures import Identities
 from provisioner.rehearsal.ec2 import prices
@@ -55,13 +57,19 @@ class Double:
         region: str = "us-east-1",
         bucket: str = "provision-rehearsal",
         prefix: str = "",
+        installation: str = "rehearsal",
+        profiles: Sequence[str] = (PROFILE,),
         policies: Path = POLICIES,
     ) -> None:
-        """`policies` is the folder of control.json and machine.json; `prefix` ends in `/` or is empty."""
+        """`policies` is the folder of the templates of IAM policies; `prefix` ends in `/` or is empty.
+
+        The policies are filled in for `installation` and its instance profiles, whose roles have the same names.
+        """
         self._host = host
         self._now = clock.now if clock else time.time
         self._scenario = scenario
         self.region, self.bucket, self.prefix = region, bucket, prefix
+        self.installation, self.profiles = installation, tuple(profiles)
         self._port, self._policies = port, policies
         self.calls, self.faults = Calls(), Faults()
         for rule in scenario.faults:
@@ -86,8 +94,23 @@ class Double:
     def _start(self, stack: ExitStack) -> None:
         """Start the parts in order; the stack closes the started ones in reverse order, also after an error."""
         scenario = self._scenario
+        #: The IAM policies of this installation, by name.
+        self.policies = filled(
+            {name: json.loads((self._policies / f"{name}.json").read_text()) for name in NAMES},
+            PolicyValues(
+                installation=self.installation,
+                region=self.region,
+                bucket=f"{self.bucket}/{self.prefix}",
+                roles={profile: profile for profile in self.profiles},
+            ),
+        )
         self.account = Account(
-            self.region, {self.bucket: {}, **scenario.buckets}, scenario.parameters, scenario.secrets
+            self.region,
+            {self.bucket: {}, **scenario.buckets},
+            scenario.parameters,
+            scenario.secrets,
+            self.policies,
+            self.profiles,
         )
         stack.callback(self.account.close)
         self._model = Model(
@@ -101,16 +124,13 @@ class Double:
         self._model.images.publish(
             MachineImage(self.account.image_id, IMAGE_NAME, "amazon", "/dev/sda1", "x86_64", self._now(), IMAGE_GIB)
         )
-        self._identities = Identities(self.account.role_id)
+        self._identities = Identities(self._role_id)
         self._metadata = Metadata(self._identities.machine, PROFILE)
         stack.callback(self._metadata.close)
         own = scenario.job_policy or rights.owners_own(
             self.region, scenario.buckets, scenario.parameters, scenario.secrets
         )
-        weighed = Rights(
-            rights.document(self._policies / "control.json", self.bucket, self.prefix),
-            [rights.document(self._policies / "machine.json", self.bucket, self.prefix), own],
-        )
+        self.rights = Rights(self.policies["control"], [self.policies["machine"], own])
         ec2 = Ec2(
             self._model,
             self._lock,
@@ -125,7 +145,7 @@ class Double:
             ec2,
             lambda said: prices.products(self._model, self.region, said, self._now()),
             self._identities,
-            weighed,
+            self.rights,
             calls=self.calls,
             faults=self.faults,
             now=self._now,
@@ -165,7 +185,13 @@ class Double:
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables with which the control plane's process uses the double as AWS."""
-        keys = self._identities.control
+        return self._environment(self._identities.control)
+
+    def administrator_environment(self) -> dict[str, str]:
+        """Return the variables of `environment` with credentials that have all rights, as a person who sets up AWS."""
+        return self._environment(self._identities.administrator)
+
+    def _environment(self, keys: Credentials) -> dict[str, str]:
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": keys.access_key,
@@ -230,6 +256,13 @@ class Double:
     def power_off(self, instance_id: str) -> None:
         """Let EC2 show that the machine has powered itself off, as after a fault of its kernel."""
         self._powered_off(instance_id)
+
+    def _role_id(self, instance_id: str) -> str:
+        """Return the unique id of the machine's role; of the first profile's role for an unknown machine."""
+        with self._lock:
+            profiles = [one.template.content.profile for one in self._model.every() if one.id == instance_id]
+        name = profiles[0].rpartition("/")[2] if profiles else ""
+        return self.account.role_ids.get(name, self.account.role_id)
 
     # Time
 

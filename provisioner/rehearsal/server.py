@@ -136,7 +136,7 @@ class Server:
             return wire.error(service, Refused("NotImplemented", f"the EC2 double cannot answer: {hole}", 501))
 
     def _allowed(self, environ: dict[str, Any], request: Request, caller: Caller, call: Call) -> Answer:
-        self._rights.weigh(caller, call, self._ec2, deleted=lambda: wire.deleted_keys(request))
+        self._rights.weigh(caller, call, self._ec2.resources, deleted=lambda: wire.deleted_keys(request))
         answer = self._do(environ, request, call)
         if answer.status == 404 and call.service == "s3" and not self._rights.may_list(caller, call):
             # S3 answers 403 for a missing key if the caller may not ListBucket (Amazon S3 API, GetObject).

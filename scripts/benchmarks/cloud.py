@@ -215,7 +215,7 @@ def main(folder: Path, machines: str) -> None:
         }
     )
     host = LightHost(folder / "machines") if machines == "light" else ScriptedHost(SCRIPTS)
-    with Double(told, host) as double:
+    with Double(told, host, installation="bench") as double:
         text = SETTINGS.format(
             region=double.region,
             bucket=double.bucket,

@@ -74,7 +74,10 @@ def main() -> int:
     for number in STOPS:
         signal.signal(number, _stop)
     host = ScriptedHost((Script(command=2.0, output=2000),))
-    with tempfile.TemporaryDirectory(prefix="provision-soak.") as name, Double(_scenario(), host) as double:
+    with (
+        tempfile.TemporaryDirectory(prefix="provision-soak.") as name,
+        Double(_scenario(), host, installation="soak") as double,
+    ):
         folder = Path(name)
         os.environ |= double.environment()
         (folder / "settings.toml").write_text(

@@ -147,11 +147,11 @@ def main() -> None:
         folder = Path(name)
         machines = folder / "machines"
         host = LightHost(machines, environment=lambda _: {"PROVISION_NOTICE_INTERVAL": "1"})
-        with Double(scenario.parse(CLOUD), host) as double:
+        with Double(scenario.parse(CLOUD), host, installation="demo") as double:
             os.environ.update(double.environment())
             service = wiring.service(
                 Settings(
-                    installation="demo",
+                    installation=double.installation,
                     region=double.region,
                     bucket=double.bucket,
                     subnets=tuple(double.account.subnets),

@@ -25,7 +25,7 @@ from tests.support.hosts import IdleHost
 
 @pytest.fixture
 def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
-    with Double(Scenario(Conditions()), IdleHost("booted\n")) as up:
+    with Double(Scenario(Conditions()), IdleHost("booted\n"), installation="installation-1") as up:
         for name, value in up.environment().items():
             monkeypatch.setenv(name, value)
         yield up

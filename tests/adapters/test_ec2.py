@@ -106,15 +106,21 @@ def test_launch_template_sets_every_field_explicitly(double: Double, ec2: Ec2, r
         "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1},
         "CapacityReservationSpecification": {"CapacityReservationPreference": "none"},
         "MaintenanceOptions": {"AutoRecovery": "disabled"},
+        "TagSpecifications": [
+            {
+                "ResourceType": "network-interface",
+                "Tags": [{"Key": "provision:installation", "Value": "installation-1"}],
+            }
+        ],
     }
 
 
-def test_create_fleet_tags_machines_and_disks(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
-    """The call that makes machines and disks also sets the tags by which the collectors find them."""
+def test_create_fleet_tags_all_that_it_makes(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
+    """The collectors find machines by their tags, and without the tags the call is denied."""
     ec2.launch(request_)
     (call,) = double.calls.of(action="CreateFleet")
     specifications = {one["ResourceType"]: one["Tags"] for one in call.parameters["TagSpecifications"]}
-    assert specifications.keys() == {"instance", "volume"}
+    assert specifications.keys() == {"fleet", "instance", "volume"}
     wanted = {"provision:installation": "installation-1", "provision:launch": "launch-1", "provision:owner": "ada"}
     for tags in specifications.values():
         assert {tag["Key"]: tag["Value"] for tag in tags} == wanted

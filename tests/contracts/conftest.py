@@ -193,7 +193,7 @@ def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
                 fake = FakeCloud(clock, given)
                 return Stage(fake, clock, lambda one: fake.model.interrupt(one, clock.now()), fake.console_of, "ami-1")
             host = IdleHost()
-            double = up.enter_context(Double(Scenario(given), host, clock=clock))
+            double = up.enter_context(Double(Scenario(given), host, clock=clock, installation=INSTALLATION))
             for name, value in double.environment().items():
                 monkeypatch.setenv(name, value)
             subnets = [subnet for subnet, zone in double.account.subnets.items() if zone[-1] in "abc"]

@@ -16,6 +16,7 @@ from provisioner import wiring
 from provisioner.core.run.records import Run
 from provisioner.ports.control.logs import LogPiece, LogQuery
 from provisioner.rehearsal import scenario
+from provisioner.rehearsal.aws.account import PROFILE
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.machines.host import Guest, MachineHost
 from provisioner.rehearsal.machines.light import LightHost
@@ -105,7 +106,9 @@ def rig(
         disk=disk,
         own_networks=own_networks,
     )
-    with Double(told, host) as double:
+    # Each profile of the settings exists in the account.
+    profiles = dict.fromkeys((PROFILE, *(settings or {}).get("profiles", {}).values()))
+    with Double(told, host, installation="test", profiles=tuple(profiles)) as double:
         for name, value in double.environment().items():
             monkeypatch.setenv(name, value)
         virtual: dict[str, Any] = {}
@@ -116,7 +119,7 @@ def rig(
             if host.ssh_port:
                 settings = {"ssh": {"port": host.ssh_port}, **(settings or {})}
         known = Settings(
-            installation="test",
+            installation=double.installation,
             region=double.region,
             bucket=double.bucket,
             subnets=tuple(double.account.subnets),

@@ -1,16 +1,17 @@
-"""config/iam/control.json allows exactly the control plane's calls."""
+"""The control plane's policy allows exactly its calls."""
 
-import json
+import ast
 from collections.abc import Callable
 from pathlib import Path
 
+import botocore.session
 import pytest
+from botocore import xform_name
 
 from provisioner import wiring
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.machines import silence
 from provisioner.core.run.records import KnownMachine
-from provisioner.rehearsal.aws.actions import ASKS
 from provisioner.rehearsal.aws.calls import CONTROL
 from provisioner.rehearsal.aws.faults import Effect, Rule
 from provisioner.rehearsal.fakes.clock import ListJournal
@@ -25,7 +26,7 @@ from tests.e2e.rig import Rig, rig
 from tests.service.shell import CONSOLE, FakeShell
 from tests.service.world import TESTER
 
-CONTROL_JSON = Path(__file__).parents[2] / "config" / "iam" / "control.json"
+ADAPTERS = Path(wiring.__file__).parent / "adapters"
 
 
 class Hosts(ScriptedHost):
@@ -51,11 +52,36 @@ def bake_and_delete(whole: Rig) -> None:
         amis.close()
 
 
-def test_control_policy_equals_the_control_planes_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs of every kind and the making of an AMI use exactly the actions that the file allows."""
+#: Rights for calls that the control plane does not make yet: a policy is applied before the version that needs it.
+PLANNED = {"ec2:DeleteLaunchTemplate", "ec2:DescribeLaunchTemplates"}
+
+
+def adapters_calls() -> set[tuple[str, str]]:
+    """Return the service and name of every AWS call in the control plane's adapters, from their syntax trees."""
+    loader = botocore.session.get_session()
+    known = {
+        xform_name(operation): (service, operation)
+        for service in ("ec2", "iam", "pricing", "s3", "ssm")
+        for operation in loader.get_service_model(service).operation_names
+    }
+    names = {
+        node.attr
+        for path in (*(ADAPTERS / "ec2").glob("*.py"), ADAPTERS / "s3.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+    }
+    return {known[name] for name in names & known.keys()}
+
+
+def test_control_policy_allows_exactly_the_control_planes_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs of every kind and the making of an AMI use every call of the adapters, and every action of the policy."""
     monkeypatch.setattr(silence, "SILENT", 0.5)
     host = Hosts((Script(job="silent", silent_at=1, command=600), Script(command=0.1)))
-    with rig(tmp_path, monkeypatch, host=host, impairments=[{"type": "g6.xlarge"}]) as whole:
+    research = {"provision-research": ["sg-research"]}
+    settings = {"profiles": {"research": "provision-research"}, "profile_security_groups": research}
+    with rig(tmp_path, monkeypatch, host=host, settings=settings, impairments=[{"type": "g6.xlarge"}]) as whole:
         # A silent machine's status is checked; it is lost if it is impaired.
         silent = whole.start("true", name="silent", instance_type="g6.xlarge")
         whole.until(lambda: any(node.verdict for node in whole.service.installation.store.nodes(silent.id)))
@@ -77,16 +103,17 @@ def test_control_policy_equals_the_control_planes_calls(tmp_path: Path, monkeypa
         whole.double.faults.clear()
         near = whole.start("true", name="near", scale=2, placement={"group": "cluster"})
         fine = whole.start("true", name="fine", use_spot_instance=True)
-        _, _, _, done = whole.done(silent, mute, near, fine)
-        assert done.verdict is not None
-        assert done.verdict.outcome is Outcome.SUCCEEDED
+        own = whole.start("true", name="own", owner="research")
+        _, _, _, *done = whole.done(silent, mute, near, fine, own)
+        assert [run.verdict and run.verdict.outcome for run in done] == [Outcome.SUCCEEDED] * 2
         bake_and_delete(whole)
-        asked = {
-            ask.action for call in whole.double.calls.of(principal=CONTROL) for ask in ASKS[call.service, call.action]
-        }
-        assert whole.double.calls.unimplemented == []
+        double = whole.double
+        made = {(call.service, call.action) for call in double.calls.of(principal=CONTROL)}
+        assert double.calls.unimplemented == []
+    assert double.rights.denied == []
+    assert adapters_calls() - made == set()
     allowed: set[str] = set()
-    for statement in json.loads(CONTROL_JSON.read_text())["Statement"]:
+    for statement in double.policies["control"]["Statement"]:
         actions = statement["Action"]
         allowed |= {actions} if isinstance(actions, str) else set(actions)
-    assert asked == allowed
+    assert double.rights.weighed == allowed - PLANNED

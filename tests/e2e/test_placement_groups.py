@@ -33,7 +33,7 @@ def test_ranks_run_in_one_group_which_is_deleted_after_them(tmp_path: Path, monk
 
 
 def test_policy_without_the_new_rights_refuses_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reason names the right and the file that has it. A run without a group needs no such right."""
+    """The reason names the right and where to find it. A run without a group needs no such right."""
     with rig(tmp_path, monkeypatch, host=ScriptedHost((Script(command=0.1),))) as whole:
         denied = {"code": "UnauthorizedOperation", "status": 403}
         whole.double.faults.add(Rule(Effect.ERROR, action="*PlacementGroup*", **denied))  # type: ignore[arg-type]
@@ -43,7 +43,7 @@ def test_policy_without_the_new_rights_refuses_the_run(tmp_path: Path, monkeypat
         assert refused.verdict
         assert done.verdict
         assert (refused.verdict.outcome, done.verdict.outcome) == (Outcome.REFUSED, Outcome.SUCCEEDED)
-        assert "needs ec2:CreatePlacementGroup, see config/iam/control.json" in refused.verdict.reason
+        assert "needs ec2:CreatePlacementGroup, see `provision iam control`" in refused.verdict.reason
         assert whole.double.placement_groups() == ()
 
 

@@ -19,9 +19,22 @@ class Rig:
     def __init__(self, double: Double, host: IdleHost) -> None:
         self.double, self.host = double, host
 
-    def client(self, service: Any, instance_id: str = "", *, patience: float = 30, secret: str = "") -> Any:
-        """Return a boto3 client for the control plane or for a machine; `secret` replaces the secret key."""
-        given = self.double.machine_environment(instance_id) if instance_id else self.double.environment()
+    def client(
+        self,
+        service: Any,
+        instance_id: str = "",
+        *,
+        administrator: bool = False,
+        patience: float = 30,
+        secret: str = "",
+    ) -> Any:
+        """Return a boto3 client for the control plane, a machine, or the account's administrator.
+
+        `secret` replaces the secret key.
+        """
+        given = self.double.administrator_environment() if administrator else self.double.environment()
+        if instance_id:
+            given = self.double.machine_environment(instance_id)
         return boto3.client(
             service,
             endpoint_url=given["AWS_ENDPOINT_URL"],

@@ -4,11 +4,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.rehearsal.conftest import Raise, Rig
-from tests.support.fleets import fleet, template
+from tests.support.fleets import fleet, tags, template
 
-TAGS = [
-    {"ResourceType": kind, "Tags": [{"Key": "provision:installation", "Value": "x"}]} for kind in ("image", "snapshot")
-]
+TAGS = [tags(kind, "rehearsal") for kind in ("image", "snapshot")]
 
 
 def launched(rig: Rig) -> str:
@@ -59,7 +57,7 @@ def test_names_and_machines_are_checked(up: Raise) -> None:
     ec2.create_image(InstanceId=machine, Name="first", TagSpecifications=TAGS)
     for name, code in (("first", "Duplicate"), ("x" * 129, "Malformed")):
         with pytest.raises(ClientError, match=rf"InvalidAMIName\.{code}"):
-            ec2.create_image(InstanceId=machine, Name=name)
+            ec2.create_image(InstanceId=machine, Name=name, TagSpecifications=TAGS)
     ec2.terminate_instances(InstanceIds=[machine])
     with pytest.raises(ClientError, match="IncorrectInstanceState"):
-        ec2.create_image(InstanceId=machine, Name="second")
+        ec2.create_image(InstanceId=machine, Name="second", TagSpecifications=TAGS)

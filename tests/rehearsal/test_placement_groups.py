@@ -1,4 +1,4 @@
-"""Placement groups of the EC2 model, and the rights to delete them."""
+"""Placement groups of the EC2 model."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ from provisioner.rehearsal.ec2.instance import Content, FleetRequest
 from provisioner.rehearsal.ec2.model import Model
 from provisioner.rehearsal.fakes.clock import CountingIds
 from tests.rehearsal.conftest import Raise, Rig
-from tests.rehearsal.rights import status
+from tests.support.fleets import tags
 
 T0 = 1_000_000.0
 A, B = (Offer(Market.SPOT, "g5.xlarge", f"us-east-1{zone}") for zone in "ab")
@@ -81,10 +81,10 @@ def test_type_without_cluster_groups_is_refused() -> None:
     assert codes(ec2, "2", replace(A, instance_type="t3.small"), group="") == []
 
 
-def created(rig: Rig, name: str, installation: str = "") -> None:
-    tags = [{"Key": "provision:installation", "Value": installation}] if installation else []
-    tagged = [{"ResourceType": "placement-group", "Tags": [*tags, {"Key": "other", "Value": "x"}]}]
-    rig.client("ec2").create_placement_group(GroupName=name, Strategy="cluster", TagSpecifications=tagged)
+def created(rig: Rig, name: str, installation: str) -> None:
+    administrator = rig.client("ec2", administrator=True)
+    tagged = [tags("placement-group", installation)]
+    administrator.create_placement_group(GroupName=name, Strategy="cluster", TagSpecifications=tagged)
 
 
 def test_groups_are_described_by_tag_and_name(up: Raise) -> None:
@@ -95,20 +95,9 @@ def test_groups_are_described_by_tag_and_name(up: Raise) -> None:
     tagged = {"Name": "tag:provision:installation", "Values": ["x"]}
     (found,) = ec2.describe_placement_groups(Filters=[tagged])["PlacementGroups"]
     assert (found["GroupName"], found["State"], found["Strategy"]) == ("ours", "available", "cluster")
-    assert {tag["Key"]: tag["Value"] for tag in found["Tags"]} == {"provision:installation": "x", "other": "x"}
+    assert {tag["Key"]: tag["Value"] for tag in found["Tags"]} == {"provision:installation": "x"}
     (found,) = ec2.describe_placement_groups(GroupNames=["another"])["PlacementGroups"]
     assert found["GroupName"] == "another"
     with pytest.raises(ClientError, match=r"InvalidPlacementGroup\.Unknown"):
         ec2.describe_placement_groups(GroupNames=["unknown"])
     assert rig.double.placement_groups() == ("ours", "another")
-
-
-def test_the_control_plane_deletes_tagged_groups_alone(up: Raise) -> None:
-    """A group without the installation's tag is foreign, and the policy forbids its deletion."""
-    rig = up()
-    created(rig, "ours", "x")
-    created(rig, "foreign")
-    ec2 = rig.client("ec2")
-    assert status(lambda: ec2.delete_placement_group(GroupName="foreign")) == 403
-    assert status(lambda: ec2.delete_placement_group(GroupName="ours")) == 200
-    assert rig.double.placement_groups() == ("foreign",)

@@ -54,6 +54,8 @@ def test_wildcard_in_a_variables_value_is_literal() -> None:
     "document",
     [
         policy({**READ_ALL, "Condition": {"StringEquals": {"a": "b"}}}),
+        policy({**READ_ALL, "Condition": {"StringEquals": {"aws:RequestTags/x": "b"}}}),
+        policy({**READ_ALL, "Condition": {"StringNotEquals": {"aws:RequestTag/x": "b"}}}),
         policy({"Effect": "Allow", "NotAction": "s3:Get*", "Resource": "*"}),
         policy({"Effect": "allow", "Action": "*", "Resource": "*"}),
         {"Version": "2008-10-17", "Statement": []},
@@ -81,3 +83,31 @@ def test_a_condition_looks_at_the_resource() -> None:
     statements = parse(policy(tagged))
     for tags, expected in (({"aws:ResourceTag/x": "abc"}, True), ({"aws:ResourceTag/x": "b"}, False), ({}, False)):
         assert allows(statements, "ec2:TerminateInstances", "i-1", {**ME, **tags}) is expected
+
+
+@pytest.mark.parametrize(
+    ("operator", "wanted", "value", "expected"),
+    [
+        ("StringEquals", "abc", "abc", True),
+        ("StringEquals", "a*", "abc", False),
+        ("StringEquals", "a*", "a*", True),
+        ("StringEquals", ["x", "abc"], "abc", True),
+        ("StringEquals", "${aws:userid}", "AROA1:i-1", True),
+        ("StringLike", "a*", "abc", True),
+        ("StringLike", "a${*}", "abc", False),
+        ("StringLike", "a${*}", "a*", True),
+    ],
+)
+def test_operator_compares_as_in_iam(operator: str, wanted: Any, value: str, expected: bool) -> None:
+    """Only StringLike has wildcards, and a wildcard as a variable is literal."""
+    conditional = {**statement("Allow", "ec2:A", "*"), "Condition": {operator: {"aws:RequestTag/x": wanted}}}
+    assert allows(parse(policy(conditional)), "ec2:A", "i-1", {**ME, "aws:RequestTag/x": value}) is expected
+
+
+def test_every_condition_of_a_statement_must_fit() -> None:
+    keys = {"aws:RequestTag/x": "a", "ec2:CreateAction": ["B", "C"]}
+    statements = parse(policy({**statement("Allow", "ec2:A", "*"), "Condition": {"StringEquals": keys}}))
+    for tag, cause, expected in (("a", "C", True), ("b", "C", False), ("a", "D", False)):
+        given = {**ME, "aws:RequestTag/x": tag, "ec2:CreateAction": cause}
+        assert allows(statements, "ec2:A", "i-1", given) is expected
+    assert not allows(statements, "ec2:A", "i-1", {**ME, "aws:RequestTag/x": "a"})

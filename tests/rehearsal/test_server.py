@@ -39,7 +39,7 @@ def test_a_machine_from_launch_to_termination(up: Raise) -> None:
     guest = rig.host.guests[one]
     said = described(rig)[one]
     assert said["State"]["Name"] == "running"
-    assert said["Tags"] == [{"Key": TAG, "Value": "token"}]
+    assert said["Tags"] == [{"Key": TAG, "Value": rig.double.installation}]
     assert (said["InstanceLifecycle"], said["Placement"]["AvailabilityZone"]) == ("spot", "us-east-1a")
     assert (guest.user_data, guest.zone, guest.market) == ("#!/bin/sh\n", "us-east-1a", "spot")
     assert int(guest.launch_time) == said["LaunchTime"].timestamp()
@@ -92,7 +92,7 @@ def test_listing_by_filter_and_by_page(up: Raise) -> None:
     ids = launch(rig, count=12)
     assert set(described(rig, PaginationConfig={"PageSize": 5})) == set(ids)
     named = [
-        {"Name": f"tag:{TAG}", "Values": ["tok*"]},
+        {"Name": f"tag:{TAG}", "Values": ["rehears*"]},
         {"Name": "availability-zone", "Values": ["us-east-1a"]},
     ]
     assert set(described(rig, Filters=named)) == set(ids)
@@ -166,7 +166,7 @@ def test_ami_profile_types_and_subnets_exist(up: Raise) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda rig: rig.client("ec2").run_instances(MinCount=1, MaxCount=1),
+        lambda rig: rig.client("ec2").stop_instances(InstanceIds=["i-0123456789abcdef0"]),
         lambda rig: rig.client("ec2").describe_vpcs(),
         lambda rig: rig.client("pricing").describe_services(),
         lambda rig: rig.client("s3").put_bucket_tagging(Bucket="any-bucket", Tagging={"TagSet": []}),

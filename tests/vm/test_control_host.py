@@ -69,7 +69,7 @@ def opt(tmp_path: Path) -> Path:
 @pytest.fixture
 def double(tmp_path: Path) -> Iterator[Double]:
     calm = scenario.parse({"boot_delay": "0s", "end_delay": "0s"})
-    with Double(calm, LightHost(tmp_path / "machines", gpus=lambda _: 0)) as double:
+    with Double(calm, LightHost(tmp_path / "machines", gpus=lambda _: 0), installation="host") as double:
         yield double
 
 
@@ -116,7 +116,7 @@ def control_host(double: Double, metadata: Metadata) -> Guest:
 def settings(double: Double) -> str:
     return "\n".join(
         (
-            'installation = "host"',
+            f'installation = "{double.installation}"',
             f'region = "{double.region}"',
             f'bucket = "{double.bucket}"',
             f"subnets = {json.dumps(list(double.account.subnets))}",

@@ -136,7 +136,7 @@ class Ec2:
         profile = answer["InstanceProfile"]
         if not profile["Roles"]:
             raise Misconfigured(
-                f"the instance profile {name} has no role: add a role that has the rights in config/iam/machine.json"
+                f"the instance profile {name} has no role: add a role that has the rights of `provision iam machine`"
             )
         return Profile(name, profile["Arn"], profile["Roles"][0]["RoleId"])
 

@@ -14,16 +14,17 @@ from provisioner.core.errors import Transient
 
 
 def creation(template: Template, tags: Mapping[str, str]) -> dict[str, Any]:
-    """Return the parameters of CreateLaunchTemplate; the tags are for the template itself."""
+    """Return the parameters of CreateLaunchTemplate; the tags are for the template and its network interfaces."""
     return {
         "LaunchTemplateName": template.name,
-        "LaunchTemplateData": _data(template),
+        "LaunchTemplateData": _data(template, tags),
         "TagSpecifications": [{"ResourceType": "launch-template", "Tags": _tags(tags)}],
     }
 
 
-def _data(template: Template) -> dict[str, Any]:
+def _data(template: Template, tags: Mapping[str, str]) -> dict[str, Any]:
     # No market options and no tags for spot requests: with either, on-demand launches fail.
+    # CreateFleet itself tags no network interfaces, and the control plane may create only tagged resources.
     return {
         "ImageId": template.image.id,
         "IamInstanceProfile": {"Arn": template.profile_arn},
@@ -49,6 +50,7 @@ def _data(template: Template) -> dict[str, Any]:
         "CapacityReservationSpecification": {"CapacityReservationPreference": template.capacity_reservation},
         # A recovered machine would run its job a second time.
         "MaintenanceOptions": {"AutoRecovery": "disabled"},
+        "TagSpecifications": [{"ResourceType": "network-interface", "Tags": _tags(tags)}],
     }
 
 
@@ -91,7 +93,7 @@ def fleet(request: LaunchRequest, tags: Mapping[str, str]) -> dict[str, Any]:
             "TotalTargetCapacity": request.count,
             "DefaultTargetCapacityType": request.market.value,
         },
-        "TagSpecifications": [{"ResourceType": kind, "Tags": _tags(tags)} for kind in ("instance", "volume")],
+        "TagSpecifications": [{"ResourceType": kind, "Tags": _tags(tags)} for kind in ("fleet", "instance", "volume")],
     }
 
 

@@ -42,6 +42,9 @@ class Template:
     role_id: str = ""
     #: MiB/s; None for the default of the disk type.
     disk_throughput: int | None = None
+    #: The installation's name. It is part of the template's name: the control plane may use a template only if the
+    #: template has the tag of its own installation.
+    installation: str = ""
 
     @property
     def disk_iops(self) -> int | None:

@@ -64,6 +64,7 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         "serve": Command("serving:serve", "Run the control plane and the HTTP API.", "serve --port 8080"),
         "daemon": Command("acting:daemon", "Run the control plane.", "daemon"),
         "cron": Command("acting:cron", "Start what schedules make due, and nothing else.", "cron"),
+        "iam": Command("account.iam:iam", "Print the IAM policies for the settings.", "iam control > control.json"),
         "reap": Command("acting:reap", "End machines that outlived their lifetime.", "reap"),
         "token": Command("tokens:", "Create, list and revoke access tokens.", "token create --owner ann"),
         "audit": Command("tokens:audit", "Show who changed what, when, and from where.", "audit -n 20"),

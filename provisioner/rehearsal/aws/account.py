@@ -4,7 +4,7 @@ Moto's backends are global to the process, so there is one account in a process.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -22,16 +22,14 @@ IMAGE_PARAMETER = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-g
 IMAGE_NAME = "rehearsal-gpu-ubuntu-22.04"
 #: About the size of the real AMI.
 IMAGE_GIB = 45
-_TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"},
-    ],
-}
+#: The role of the control plane.
+CONTROL_ROLE = "provision-control"
+#: The name of the inline policy that a role has from `provision iam`.
+POLICY = "provision"
 
 
 class Account:
-    """A new account in moto: subnets, an AMI, an instance profile, buckets, parameters and secrets."""
+    """A new account in moto: subnets, an AMI, roles with their policies, buckets, parameters and secrets."""
 
     def __init__(
         self,
@@ -39,7 +37,10 @@ class Account:
         buckets: Mapping[str, Mapping[str, bytes]],
         parameters: Mapping[str, str],
         secrets: Mapping[str, str],
+        policies: Mapping[str, Mapping[str, Any]],
+        profiles: Sequence[str] = (PROFILE,),
     ) -> None:
+        """`policies` are those of `provision iam`; each instance profile has a role with its own name."""
         moto_api_backend.reset()
         self.region = region
         ec2 = _backend("ec2", region)
@@ -48,11 +49,13 @@ class Account:
             one.id: one.availability_zone for one in ec2.describe_subnets() if one.default_for_az
         }
         self.image_id = str(ec2.register_image(IMAGE_NAME, "Stands for the Deep Learning Base AMI").id)
-        iam = _backend("iam", "aws")
-        role = iam.create_role(PROFILE, json.dumps(_TRUST), "/", None, None, [], None)
-        profile = iam.create_instance_profile(PROFILE, "/", [])
-        iam.add_role_to_instance_profile(PROFILE, PROFILE)
-        self.role_id, self.profile_arn = str(role.id), str(profile.arn)
+        #: The unique id of each instance profile's role, and the profile's ARN, by the profile's name.
+        self.role_ids: dict[str, str] = {}
+        self.profile_arns: dict[str, str] = {}
+        for profile in profiles:
+            self.add_profile(profile, policies["trust"], policies["machine"])
+        self.role_id, self.profile_arn = self.role_ids[profiles[0]], self.profile_arns[profiles[0]]
+        self.add_role(CONTROL_ROLE, policies["trust"], policies["control"])
         s3 = _backend("s3", "aws")
         for bucket, objects in buckets.items():
             s3.create_bucket(bucket, region)
@@ -63,6 +66,24 @@ class Account:
             ssm.put_parameter(name, "", value, "SecureString", "", "", False, [], "text", None, None)
         for name, value in secrets.items():
             manager.create_secret(name, value, None, None, None, None, None, [], False)
+
+    def add_role(self, name: str, trust: Mapping[str, Any], policy: Mapping[str, Any]) -> str:
+        """Create a role with an inline policy; return its unique id."""
+        iam = _backend("iam", "aws")
+        role = iam.create_role(name, json.dumps(trust), "/", None, None, [], None)
+        self.set_policy(name, policy)
+        return str(role.id)
+
+    def add_profile(self, name: str, trust: Mapping[str, Any], policy: Mapping[str, Any]) -> None:
+        """Create an instance profile, and its role with the same name."""
+        iam = _backend("iam", "aws")
+        self.role_ids[name] = self.add_role(name, trust, policy)
+        self.profile_arns[name] = str(iam.create_instance_profile(name, "/", []).arn)
+        iam.add_role_to_instance_profile(name, name)
+
+    def set_policy(self, role: str, policy: Mapping[str, Any], name: str = POLICY) -> None:
+        """Give the role an inline policy. It is only shown: what calls are allowed was decided at the start."""
+        _backend("iam", "aws").put_role_policy(role, name, json.dumps(policy))
 
     def objects(self, bucket: str) -> dict[str, bytes]:
         """Return the content of every object of a bucket, by key."""

@@ -2,13 +2,12 @@
 
 From the Service Authorization Reference ("Actions, resources, and condition keys for Amazon EC2", and likewise for
 Amazon S3, AWS Systems Manager, AWS Secrets Manager, Amazon ECR and IAM) and the EC2 User Guide ("Prerequisites for EC2
-Fleet"). EC2 actions that terminate machines, create or delete AMIs and snapshots, or delete placement groups are
-evaluated on these resources. All other EC2 actions are evaluated on `*`, so a policy that limits them to some resources
-denies them here.
+Fleet", "Grant permission to tag Amazon EC2 resources during creation"). EC2's own calls are evaluated on each resource
+that they name, use or make; EC2's listings have no resources, so they are evaluated on `*`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 
@@ -16,29 +15,45 @@ class On(Enum):
     """The resource on which an action is evaluated, as a template of its ARN."""
 
     ANYTHING = "*"
-    BUCKET = "arn:aws:s3:::{bucket}"
-    OBJECT = "arn:aws:s3:::{bucket}/{key}"
+    BUCKET = "arn:{partition}:s3:::{bucket}"
+    OBJECT = "arn:{partition}:s3:::{bucket}/{key}"
     #: The object that a copy reads.
-    SOURCE = "arn:aws:s3:::{source}"
+    SOURCE = "arn:{partition}:s3:::{source}"
     PARAMETER = "{parameter}"
     SECRET = "{secret}"
-    PROFILE = "arn:aws:iam::{account}:instance-profile/{profile}"
-    #: Evaluated once for each machine, AMI, snapshot or placement group that the call names.
-    INSTANCE = "arn:aws:ec2:{region}:{account}:instance/{id}"
-    IMAGE = "arn:aws:ec2:{region}::image/{id}"
-    SNAPSHOT = "arn:aws:ec2:{region}::snapshot/{id}"
-    GROUP = "arn:aws:ec2:{region}:{account}:placement-group/{id}"
-    #: The AMI and the snapshot that the call creates.
-    NEW_IMAGE = "arn:aws:ec2:{region}::image/*"
-    NEW_SNAPSHOT = "arn:aws:ec2:{region}::snapshot/*"
+    PROFILE = "arn:{partition}:iam::{account}:instance-profile/{profile}"
     #: The role that the launched machines get.
-    ROLE = "arn:aws:iam::{account}:role/{role}"
+    ROLE = "arn:{partition}:iam::{account}:role/{role}"
+    #: The role, or the managed policy, that the call reads.
+    READ_ROLE = "arn:{partition}:iam::{account}:role/{read}"
+    READ_POLICY = "{policy}"
 
 
 @dataclass(frozen=True)
 class Ask:
     action: str
     on: On
+
+
+@dataclass(frozen=True)
+class Ec2Resource:
+    """A resource that a call of EC2 names, uses or makes."""
+
+    #: The resource type, as in ARNs and TagSpecifications.
+    kind: str
+    #: `*` for a resource whose id the call does not decide.
+    id: str = "*"
+    #: The tags that it has: condition keys `aws:ResourceTag/KEY`.
+    tags: Mapping[str, str] = field(default_factory=dict)
+    #: The tags that the call gives it: condition keys `aws:RequestTag/KEY`. A call that does not make the resource
+    #: gives it no tags, so these keys are absent for images, subnets and security groups of a launch.
+    new_tags: Mapping[str, str] = field(default_factory=dict)
+    made: bool = False
+
+    def arn(self, partition: str, region: str, account: str) -> str:
+        # AMIs and snapshots have no account in their ARNs.
+        owner = "" if self.kind in ("image", "snapshot") else account
+        return f"arn:{partition}:ec2:{region}:{owner}:{self.kind}/{self.id}"
 
 
 def _asks(on: On, *actions: str) -> tuple[Ask, ...]:
@@ -56,29 +71,39 @@ _DESCRIBE = (
     "DescribeSnapshots",
     "DescribeSpotPriceHistory",
     "DescribeSubnets",
-    "GetConsoleOutput",
 )
+#: EC2's calls that are evaluated on each of their resources. Some are here only to be denied: the double does not
+#: implement them.
+_ON_RESOURCES = (
+    "CreateImage",
+    "CreateLaunchTemplate",
+    "CreatePlacementGroup",
+    "CreateTags",
+    "DeleteLaunchTemplate",
+    "DeletePlacementGroup",
+    "DeleteSnapshot",
+    "DeleteTags",
+    "DeregisterImage",
+    "GetConsoleOutput",
+    "TerminateInstances",
+)
+#: EC2's calls that launch machines with a role.
+_LAUNCHES = ("CreateFleet", "RunInstances")
 
-#: The required actions by (service, API call); the double does not implement a call without an entry.
+#: The required actions by (service, API call), besides those on EC2's resources; the double does not implement a call
+#: without an entry.
 ASKS: Mapping[tuple[str, str], tuple[Ask, ...]] = {
     **{("ec2", name): _asks(On.ANYTHING, f"ec2:{name}") for name in _DESCRIBE},
-    # CreateTags is required if the call has tags; the control plane's calls always have tags.
-    ("ec2", "CreateLaunchTemplate"): _asks(On.ANYTHING, "ec2:CreateLaunchTemplate", "ec2:CreateTags"),
-    ("ec2", "CreatePlacementGroup"): _asks(On.ANYTHING, "ec2:CreatePlacementGroup", "ec2:CreateTags"),
-    ("ec2", "DeletePlacementGroup"): _asks(On.GROUP, "ec2:DeletePlacementGroup"),
-    ("ec2", "CreateFleet"): (
-        *_asks(On.ANYTHING, "ec2:CreateFleet", "ec2:RunInstances", "ec2:CreateTags"),
-        *_asks(On.ROLE, "iam:PassRole"),
-    ),
-    ("ec2", "TerminateInstances"): _asks(On.INSTANCE, "ec2:TerminateInstances"),
-    ("ec2", "CreateImage"): (
-        *(Ask("ec2:CreateImage", on) for on in (On.INSTANCE, On.NEW_IMAGE, On.NEW_SNAPSHOT)),
-        *_asks(On.ANYTHING, "ec2:CreateTags"),
-    ),
-    ("ec2", "DeregisterImage"): _asks(On.IMAGE, "ec2:DeregisterImage"),
-    ("ec2", "DeleteSnapshot"): _asks(On.SNAPSHOT, "ec2:DeleteSnapshot"),
+    **{("ec2", name): () for name in _ON_RESOURCES},
+    **{("ec2", name): _asks(On.ROLE, "iam:PassRole") for name in _LAUNCHES},
     ("pricing", "GetProducts"): _asks(On.ANYTHING, "pricing:GetProducts"),
     ("iam", "GetInstanceProfile"): _asks(On.PROFILE, "iam:GetInstanceProfile"),
+    ("iam", "GetRole"): _asks(On.READ_ROLE, "iam:GetRole"),
+    ("iam", "GetRolePolicy"): _asks(On.READ_ROLE, "iam:GetRolePolicy"),
+    ("iam", "ListRolePolicies"): _asks(On.READ_ROLE, "iam:ListRolePolicies"),
+    ("iam", "ListAttachedRolePolicies"): _asks(On.READ_ROLE, "iam:ListAttachedRolePolicies"),
+    ("iam", "GetPolicy"): _asks(On.READ_POLICY, "iam:GetPolicy"),
+    ("iam", "GetPolicyVersion"): _asks(On.READ_POLICY, "iam:GetPolicyVersion"),
     ("ssm", "GetParameter"): _asks(On.PARAMETER, "ssm:GetParameter"),
     ("secretsmanager", "GetSecretValue"): _asks(On.SECRET, "secretsmanager:GetSecretValue"),
     ("ecr", "GetAuthorizationToken"): _asks(On.ANYTHING, "ecr:GetAuthorizationToken"),
@@ -102,3 +127,26 @@ ASKS: Mapping[tuple[str, str], tuple[Ask, ...]] = {
     ("s3", "ListBuckets"): _asks(On.ANYTHING, "s3:ListAllMyBuckets"),
     ("s3", "GetBucketLocation"): _asks(On.BUCKET, "s3:GetBucketLocation"),
 }
+
+#: The types of resources that CreateFleet makes by way of RunInstances.
+_BY_RUNNING = ("instance", "network-interface", "volume")
+
+
+def on_resource(call: str, resource: Ec2Resource) -> list[tuple[str, Mapping[str, str]]]:
+    """Return the actions that an EC2 call requires on one of its resources, each with its condition keys.
+
+    The tags of a launch template count as tags of the launch (Karpenter's policy requires them so of network
+    interfaces). Whether EC2 checks the tags of a fleet's machines with the `ec2:CreateAction` CreateFleet or
+    RunInstances is not documented, so both are checked here (assumed).
+    """
+    keys = {f"aws:ResourceTag/{key}": value for key, value in resource.tags.items()}
+    keys |= {f"aws:RequestTag/{key}": value for key, value in resource.new_tags.items()}
+    running = call == "CreateFleet" and resource.kind != "fleet"
+    asked: list[tuple[str, Mapping[str, str]]] = [
+        (f"ec2:{name}", keys) for name in (call, *(["RunInstances"] if running else []))
+    ]
+    if resource.made and resource.new_tags:
+        both = call == "CreateFleet" and resource.kind in _BY_RUNNING
+        causes = (call, *(["RunInstances"] if both else []))
+        asked += [("ec2:CreateTags", keys | {"ec2:CreateAction": cause}) for cause in causes]
+    return asked

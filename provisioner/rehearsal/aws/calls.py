@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: The principal of the control plane; the principal of a machine is its `aws:userid`.
-CONTROL = "control"
+#: The principals of the control plane and of the account's administrator; a machine's principal is its `aws:userid`.
+CONTROL, ADMINISTRATOR = "control", "administrator"
 
 
 class NotPlayed(Exception):

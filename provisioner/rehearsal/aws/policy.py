@@ -19,8 +19,8 @@ class Statement:
     allow: bool
     actions: tuple[str, ...]
     resources: tuple[str, ...]
-    #: Condition keys of `StringLike`, each with its patterns, one of which must fit.
-    conditions: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    #: Operators, each with its condition keys and their patterns, one of which must fit.
+    conditions: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
 
     def fits(self, action: str, resource: str, variables: Mapping[str, str]) -> bool:
         return (
@@ -28,8 +28,8 @@ class Statement:
             and any(_pattern(one, variables).fullmatch(resource) for one in self.resources)
             # A condition key that the request lacks does not fit.
             and all(
-                key in variables and any(_pattern(one, variables).fullmatch(variables[key]) for one in patterns)
-                for key, patterns in self.conditions
+                key in variables and any(_OPERATORS[operator](one, variables, variables[key]) for one in patterns)
+                for operator, key, patterns in self.conditions
             )
         )
 
@@ -45,18 +45,24 @@ def parse(document: Mapping[str, Any]) -> tuple[Statement, ...]:
 
 
 def _statement(item: Mapping[str, Any]) -> Statement:
-    condition = item.get("Condition", {})
-    strange = set(item) - {"Sid", "Effect", "Action", "Resource", "Condition"} or set(condition) - {"StringLike"}
+    conditions = tuple(
+        (operator, key, tuple(_several(values)))
+        for operator, keys in item.get("Condition", {}).items()
+        for key, values in keys.items()
+    )
+    strange = set(item) - {"Sid", "Effect", "Action", "Resource", "Condition"} or any(
+        operator not in _OPERATORS or not _KEYS.fullmatch(key) for operator, key, _ in conditions
+    )
     if strange or item.get("Effect") not in ("Allow", "Deny") or "Action" not in item or "Resource" not in item:
         raise NotUnderstood(
             f"unsupported policy statement {item.get('Sid', item)!r}: expected Effect (Allow or Deny), Action, "
-            "Resource, and at most a Sid and a Condition with StringLike"
+            f"Resource, and at most a Sid and a Condition with {' or '.join(_OPERATORS)} on keys like {_KEYS.pattern}"
         )
     return Statement(
         item["Effect"] == "Allow",
         tuple(_several(item["Action"])),
         tuple(_several(item["Resource"])),
-        tuple((key, tuple(_several(value))) for key, value in condition.get("StringLike", {}).items()),
+        conditions,
     )
 
 
@@ -76,10 +82,10 @@ def allows(statements: Iterable[Statement], action: str, resource: str, variable
 def _pattern(text: str, variables: Mapping[str, str]) -> re.Pattern[str]:
     """Return the pattern as a regular expression; wildcards in a variable's value are literal characters."""
     parts = re.split(r"(\$\{[^}]*\}|\*|\?)", text)
-    wild = {"*": ".*", "?": "."}
+    wild = {"*": ".*", "?": ".", "${*}": r"\*", "${?}": r"\?", "${$}": r"\$"}
     regex = ""
     for part in parts:
-        if part.startswith("${"):
+        if part.startswith("${") and part not in wild:
             if part[2:-1] not in variables:
                 known = ", ".join(sorted(variables)) or "none"
                 raise NotUnderstood(f"unknown policy variable {part}; known: {known}")
@@ -87,3 +93,24 @@ def _pattern(text: str, variables: Mapping[str, str]) -> re.Pattern[str]:
         else:
             regex += wild.get(part, re.escape(part))
     return re.compile(regex, re.DOTALL)
+
+
+def _equals(text: str, variables: Mapping[str, str], value: str) -> bool:
+    # Without a wildcard the pattern is the text itself; `*` and `?` are no wildcards here.
+    return (
+        _pattern(re.sub(r"(?<!\$\{)[*?]", lambda found: f"${{{found[0]}}}", text), variables).fullmatch(value)
+        is not None
+    )
+
+
+def _like(text: str, variables: Mapping[str, str], value: str) -> bool:
+    return _pattern(text, variables).fullmatch(value) is not None
+
+
+#: The condition operators that are supported.
+_OPERATORS = {"StringEquals": _equals, "StringLike": _like}
+#: The condition keys to which the double gives values. With another key a Deny would be ignored, and an Allow would
+#: never fit.
+_KEYS = re.compile(
+    r"aws:userid|aws:(Request|Resource)Tag/.+|ec2:CreateAction|iam:PassedToService|s3:prefix", re.IGNORECASE
+)

@@ -1,30 +1,20 @@
-"""Check each call against the policy files of `config/iam`; this module itself allows nothing."""
+"""Check each call against the policies of `config/iam`, filled in for the double's installation.
 
-import json
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+This module itself allows nothing, except to the account's administrator, who may do everything.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import unquote
 
+from provisioner.core.cloud.partitions import partition
 from provisioner.rehearsal.aws import policy
 from provisioner.rehearsal.aws.account import ID
-from provisioner.rehearsal.aws.actions import ASKS, On
-from provisioner.rehearsal.aws.calls import CONTROL, Call
+from provisioner.rehearsal.aws.actions import ASKS, Ec2Resource, On, on_resource
+from provisioner.rehearsal.aws.calls import ADMINISTRATOR, CONTROL, Call
 from provisioner.rehearsal.aws.refused import Refused
 from provisioner.rehearsal.aws.signatures import Caller
-
-#: Placeholder in the policy files for the installation's bucket, or for its bucket and prefix.
-PLACEHOLDER = "YOUR-BUCKET"
-
-
-def document(path: Path, bucket: str, prefix: str = "") -> dict[str, Any]:
-    """Return the policy document in the file, for this bucket.
-
-    `prefix` is empty or ends in `/`; it is part of the ARNs of objects, not of the bucket's ARN.
-    """
-    text = path.read_text()
-    text = text.replace(f"{PLACEHOLDER}/", f"{bucket}/{prefix}")
-    return dict(json.loads(text.replace(PLACEHOLDER, bucket)))
 
 
 def owners_own(
@@ -32,7 +22,7 @@ def owners_own(
 ) -> dict[str, Any]:
     """Return the policy that an owner adds to the machine role, for its jobs' buckets, parameters, secrets, and ECR."""
     allowed = {
-        "s3:*": [f"arn:aws:s3:::{bucket}{rest}" for bucket in buckets for rest in ("", "/*")],
+        "s3:*": [f"arn:{partition(region).name}:s3:::{bucket}{rest}" for bucket in buckets for rest in ("", "/*")],
         "ssm:GetParameter": [parameter_arn(region, name) for name in parameters],
         "secretsmanager:GetSecretValue": [secret_arn(region, name) for name in secrets],
         "ecr:GetAuthorizationToken": ["*"],
@@ -47,36 +37,24 @@ def owners_own(
 def parameter_arn(region: str, name: str) -> str:
     """Return the ARN of a parameter from its name or ARN; the ARN of an AWS parameter (/aws/…) has no account."""
     account = "" if name.startswith("/aws/") else ID
-    return name if name.startswith("arn:") else f"arn:aws:ssm:{region}:{account}:parameter/{name.lstrip('/')}"
+    first = f"arn:{partition(region).name}:ssm:{region}:{account}"
+    return name if name.startswith("arn:") else f"{first}:parameter/{name.lstrip('/')}"
 
 
 def secret_arn(region: str, id: str) -> str:
     """Return the ARN of a secret from its name or ARN; `random` stands for the six random letters that AWS adds."""
-    return id if id.startswith("arn:") else f"arn:aws:secretsmanager:{region}:{ID}:secret:{id}-random"
-
-
-#: Parameters of a call that hold ids of machines, AMIs or snapshots, or the name of a placement group; each id is
-#: evaluated separately.
-_NAMED = {
-    On.INSTANCE: ("InstanceIds", "InstanceId"),
-    On.IMAGE: ("ImageId",),
-    On.SNAPSHOT: ("SnapshotId",),
-    On.GROUP: ("GroupName",),
-}
-
-
-def _several(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+    first = f"arn:{partition(region).name}:secretsmanager:{region}:{ID}"
+    return id if id.startswith("arn:") else f"{first}:secret:{id}-random"
 
 
 class Known(Protocol):
-    """The facts about resources that are needed to decide whether a call is allowed."""
+    """The facts about EC2's resources that are needed to decide whether a call is allowed."""
 
     def role_of(self, call: Call) -> str:
         """Return the role that a launch gives to its machines; empty if it gives none."""
 
-    def tags_of(self, id: str) -> Mapping[str, str] | None:
-        """Return the tags of a machine, an AMI, a snapshot or a placement group; None for an unknown id or name."""
+    def used_by(self, call: Call) -> Sequence[Ec2Resource]:
+        """Return the resources that an EC2 call names, uses or makes; the call itself reports unknown ids."""
 
 
 class Rights:
@@ -85,11 +63,21 @@ class Rights:
     def __init__(self, control: Mapping[str, Any], machine: Iterable[Mapping[str, Any]]) -> None:
         self._control = policy.parse(control)
         self._machine = tuple(statement for one in machine for statement in policy.parse(one))
+        #: The actions that the control plane's calls so far required, and those that were denied, with their resources.
+        self.weighed: set[str] = set()
+        self.denied: list[str] = []
+        self._lock = threading.Lock()
 
     def weigh(self, caller: Caller, call: Call, known: Known, deleted: Callable[[], list[str]]) -> None:
         """Raise Refused with the service's own error unless every action of the call is allowed."""
-        for action, resource, tags in _asked(caller, call, known, deleted):
-            if not self._allowed(caller, action, resource, tags):
+        asked = _asked(caller, call, known, deleted)
+        if caller.principal == CONTROL:
+            with self._lock:
+                self.weighed |= {action for action, _, _ in asked}
+        for action, resource, keys in asked:
+            if not self._allowed(caller, action, resource, keys):
+                if caller.principal == CONTROL:
+                    self.denied.append(f"{action} on {resource}")
                 if call.service == "s3":
                     raise Refused("AccessDenied", "Access Denied", 403)
                 code = "UnauthorizedOperation" if call.service == "ec2" else "AccessDenied"
@@ -100,19 +88,24 @@ class Rights:
                 raise Refused(code, message, 403)
 
     def may_list(self, caller: Caller, call: Call) -> bool:
-        return self._allowed(caller, "s3:ListBucket", On.BUCKET.value.format(bucket=call.parameters["Bucket"]))
+        """Return whether the caller may list the key of the call (ceph/ceph#68577: `s3:prefix` is the key)."""
+        bucket = On.BUCKET.value.format(bucket=call.parameters["Bucket"], partition=partition(caller.region).name)
+        return self._allowed(caller, "s3:ListBucket", bucket, {"s3:prefix": call.parameters.get("Key", "")})
 
-    def _allowed(self, caller: Caller, action: str, resource: str, tags: Mapping[str, str] = {}) -> bool:
+    def _allowed(self, caller: Caller, action: str, resource: str, keys: Mapping[str, str]) -> bool:
+        if caller.principal == ADMINISTRATOR:
+            return True
         statements = self._control if caller.principal == CONTROL else self._machine
-        tagged = {f"aws:ResourceTag/{key}": value for key, value in tags.items()}
-        return policy.allows(statements, action, resource, {"aws:userid": caller.principal, **tagged})
+        return policy.allows(statements, action, resource, {"aws:userid": caller.principal, **keys})
 
 
 def _asked(
     caller: Caller, call: Call, known: Known, deleted: Callable[[], list[str]]
 ) -> list[tuple[str, str, Mapping[str, str]]]:
-    said = call.parameters
+    """Return the actions that the call requires, each with the ARN of its resource and its condition keys."""
+    said, within = call.parameters, partition(caller.region)
     words = {
+        "partition": within.name,
         "region": caller.region,
         "account": ID,
         "bucket": said.get("Bucket", ""),
@@ -121,22 +114,20 @@ def _asked(
         "parameter": parameter_arn(caller.region, said.get("Name", "")),
         "secret": secret_arn(caller.region, said.get("SecretId", "")),
         "profile": said.get("InstanceProfileName", ""),
+        "read": said.get("RoleName", ""),
+        "policy": said.get("PolicyArn", ""),
     }
+    keys = {"s3:prefix": str(said["prefix"])} if call.service == "s3" and "prefix" in said else {}
     asked: list[tuple[str, str, Mapping[str, str]]] = []
+    for resource in known.used_by(call) if call.service == "ec2" else ():
+        arn = resource.arn(within.name, caller.region, ID)
+        asked += [(action, arn, of_it) for action, of_it in on_resource(call.action, resource)]
     for ask in ASKS[call.service, call.action]:
         if ask.on is On.ROLE:
-            words["role"] = known.role_of(call)
-            if not words["role"]:
-                continue
-        if ask.on in _NAMED:
-            # An unknown id is skipped: the call itself reports it.
-            tagged = {id: known.tags_of(id) for name in _NAMED[ask.on] for id in _several(said.get(name, []))}
-            asked += [
-                (ask.action, ask.on.value.format(**words, id=id), tags)
-                for id, tags in tagged.items()
-                if tags is not None
-            ]
+            if role := known.role_of(call):
+                passed = {"iam:PassedToService": f"ec2.{within.domain}"}
+                asked.append((ask.action, ask.on.value.format(**words | {"role": role}), passed))
             continue
-        keys = deleted() if call.action == "DeleteObjects" else [words["key"]]
-        asked += [(ask.action, ask.on.value.format(**words | {"key": key}), {}) for key in keys]
+        named = deleted() if call.action == "DeleteObjects" else [words["key"]]
+        asked += [(ask.action, ask.on.value.format(**words | {"key": key}), keys) for key in named]
     return asked

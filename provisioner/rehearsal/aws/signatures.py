@@ -11,13 +11,14 @@ import re
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import botocore.auth
 import botocore.awsrequest
 import botocore.credentials
 
-from provisioner.rehearsal.aws.calls import CONTROL
+from provisioner.rehearsal.aws.calls import ADMINISTRATOR, CONTROL
 from provisioner.rehearsal.aws.metadata import Credentials
 from provisioner.rehearsal.aws.refused import Refused
 from provisioner.rehearsal.aws.wire import Request
@@ -33,19 +34,26 @@ _AUTHORIZATION = re.compile(
 
 @dataclass(frozen=True)
 class Caller:
-    #: `control`, or a machine's `aws:userid`.
+    #: `control`, `administrator`, or a machine's `aws:userid`.
     principal: str
     service: str
     region: str
 
 
 class Identities:
-    """The access keys of one double: the control plane's, and those that machines have requested."""
+    """The access keys of one double: the control plane's, the administrator's, and those of machines."""
 
-    def __init__(self, role_id: str) -> None:
-        self.role_id = role_id
-        self.control = Credentials(f"AKIA{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30), "", math.inf)
-        self._keys = {self.control.access_key: (CONTROL, self.control)}
+    def __init__(self, role_id: Callable[[str], str]) -> None:
+        """`role_id` returns the unique id of a machine's role, by the machine's id."""
+        self._role_id = role_id
+        self.control, self.administrator = (
+            Credentials(f"AKIA{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30), "", math.inf)
+            for _ in range(2)
+        )
+        self._keys = {
+            self.control.access_key: (CONTROL, self.control),
+            self.administrator.access_key: (ADMINISTRATOR, self.administrator),
+        }
         self._lock = threading.Lock()
 
     def machine(self, instance_id: str) -> Credentials:
@@ -55,7 +63,7 @@ class Identities:
             f"ASIA{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30), token, time.time() + _VALID
         )
         with self._lock:
-            self._keys[made.access_key] = (f"{self.role_id}:{instance_id}", made)
+            self._keys[made.access_key] = (f"{self._role_id(instance_id)}:{instance_id}", made)
         return made
 
     def caller(self, request: Request) -> Caller:

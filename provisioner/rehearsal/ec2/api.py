@@ -16,6 +16,7 @@ from provisioner.rehearsal.ec2.instance import Content, FleetRequest, Instance
 from provisioner.rehearsal.ec2.machine_image_api import ImageCalls
 from provisioner.rehearsal.ec2.model import Model
 from provisioner.rehearsal.ec2.placement_group_api import PlacementGroupCalls
+from provisioner.rehearsal.ec2.resources import Resources, template_name
 
 _CODES = {
     MachineState.PENDING: 0,
@@ -36,10 +37,14 @@ _FLEET = {
     "OnDemandOptions",
 }
 _OVERRIDE = {"InstanceType", "SubnetId", "Priority", "Placement"}
+#: The types of resources for which an instant fleet may have tags (Karpenter's CreateFleet), and a launch template (EC2
+#: API Reference, "LaunchTemplateTagSpecificationRequest").
+_FLEET_TAGS = {"fleet", "instance", "volume"}
+_TEMPLATE_TAGS = {"instance", "network-interface", "spot-instances-request", "volume"}
 
 
 class Ec2:
-    """EC2's API over the model: `calls` has a function for each API call."""
+    """EC2's API over the model: `calls` has a function for each API call, and `resources` finds a call's resources."""
 
     def __init__(
         self,
@@ -59,6 +64,7 @@ class Ec2:
         """
         self._model, self._lock, self._now = model, lock, now
         self._console, self._changed, self._account = console, changed, account
+        self.resources = Resources(model, lock, now)
         self.calls: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
             "CreateLaunchTemplate": self._create_launch_template,
             "DescribeLaunchTemplates": self._describe_launch_templates,
@@ -78,23 +84,6 @@ class Ec2:
             raise NotPlayed(f"{call.action} with DryRun")
         return self.calls[call.action](call.parameters)
 
-    def role_of(self, call: Call) -> str:
-        """Return the role that a CreateFleet call gives to its machines; empty if it gives none.
-
-        In this account, an instance profile and its role have the same name.
-        """
-        with self._lock:
-            name = _template_name(self._model, call.parameters, self._now())
-            profiles = [one.content.profile for one in self._model.templates(self._now()) if one.name == name]
-        return profiles[0].rpartition("/")[2] if profiles else ""
-
-    def tags_of(self, id: str) -> Mapping[str, str] | None:
-        """Return the tags of a machine, an AMI, a snapshot or a placement group; None for an unknown id or name."""
-        with self._lock:
-            found = [one.tags for one in self._model.every() if one.id == id]
-            found += [one.tags for one in self._model.groups.shown() if one.name == id]
-            return found[0] if found else self._model.images.tags_of(id)
-
     # Launching
 
     def _create_launch_template(self, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,6 +96,9 @@ class Ec2:
             profile=profile.get("Arn") or profile.get("Name", ""),
             on_power_off=data.get("InstanceInitiatedShutdownBehavior", "stop"),
             disk_gib=disks[0] if disks else 0,
+            groups=tuple(data.get("SecurityGroupIds", [])),
+            tags=tagged(said, "launch-template"),
+            new_tags={kind: found for kind in _TEMPLATE_TAGS if (found := tagged(data, kind))},
         )
         with self._lock:
             name, token = said["LaunchTemplateName"], said.get("ClientToken", "")
@@ -127,6 +119,8 @@ class Ec2:
         strange = set(said) - _FLEET
         if strange or said.get("Type") != "instant" or len(said["LaunchTemplateConfigs"]) != 1:
             raise NotPlayed(f"CreateFleet of type {said.get('Type')} with {sorted(strange)}")
+        if untaggable := {one["ResourceType"] for one in said.get("TagSpecifications", [])} - _FLEET_TAGS:
+            raise NotPlayed(f"CreateFleet with tags of {sorted(untaggable)}")
         target = said["TargetCapacitySpecification"]
         market = Market(target.get("DefaultTargetCapacityType", Market.ON_DEMAND))
         overrides = said["LaunchTemplateConfigs"][0].get("Overrides", [])
@@ -148,7 +142,7 @@ class Ec2:
         with self._lock:
             request = FleetRequest(
                 token=said.get("ClientToken", ""),
-                template=_template_name(self._model, said, self._now()),
+                template=template_name(self._model, said, self._now()),
                 overrides=tuple(
                     (Offer(market, one["InstanceType"], self._model.subnets.get(one["SubnetId"], "")), one["SubnetId"])
                     for one in overrides
@@ -283,16 +277,6 @@ def _time(said: Any) -> float:
     return float(said.timestamp() if said.tzinfo else said.replace(tzinfo=UTC).timestamp())
 
 
-def _template_name(model: Model, said: Mapping[str, Any], now: float) -> str:
-    specification = said["LaunchTemplateConfigs"][0]["LaunchTemplateSpecification"]
-    if specification.get("Version") not in ("1", "$Latest", "$Default"):
-        raise Refused("InvalidLaunchTemplateVersion.NotFoundException", "The launch template has only version 1")
-    if name := specification.get("LaunchTemplateName"):
-        return str(name)
-    wanted = specification.get("LaunchTemplateId")
-    return next((one.name for one in model.templates(now) if one.id == wanted), str(wanted))
-
-
 def _launch_template(made: Any) -> dict[str, Any]:
     return {
         "LaunchTemplateId": made.id,
@@ -300,6 +284,7 @@ def _launch_template(made: Any) -> dict[str, Any]:
         "CreateTime": made.created,
         "DefaultVersionNumber": 1,
         "LatestVersionNumber": 1,
+        "Tags": [{"Key": key, "Value": value} for key, value in made.content.tags.items()],
     }
 
 

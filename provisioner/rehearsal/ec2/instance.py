@@ -1,7 +1,7 @@
 """The records of the EC2 model: machines and their states, launch templates, fleets, and events of machines."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from provisioner.core.cloud.machines import MachineState
 from provisioner.core.cloud.offers import Offer
@@ -18,6 +18,12 @@ class Content:
     on_power_off: str = "stop"
     #: Size of the root disk; 0 if the template has none.
     disk_gib: int = 0
+    #: Its security groups.
+    groups: tuple[str, ...] = ()
+    #: The template's own tags.
+    tags: Mapping[str, str] = field(default_factory=dict)
+    #: The tags of the resources that a launch with it makes, by their type.
+    new_tags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,7 @@ class Bakery:
             disk_gib=max(disk, image.disk_gib),
             user_data=builder_data(key.public, LIFETIME),
             role_id=role.role_id,
+            installation=policy.installation,
         )
         tags = {
             INSTALLATION_TAG: policy.installation,

@@ -78,6 +78,7 @@ class LaunchSites:
             disk_gib=max(policy.disk_gib, image.disk_gib),
             user_data=self._user_data(role.role_id, self._uploaded()),
             role_id=role.role_id,
+            installation=policy.installation,
         )
         return Site(policy.installation, self.catalog(types), template)
 
