@@ -8,7 +8,7 @@ from provisioner.rehearsal.aws.account import CONTROL_ROLE, PROFILE
 from tests.cli.conftest import HERE, Provision
 from tests.e2e.rig import Rig
 
-pytestmark = HERE
+pytestmark = [HERE, pytest.mark.usefixtures("whole")]
 
 
 @pytest.fixture

@@ -52,7 +52,8 @@ class Rig:
         name = spec.pop("name", f"job-{len(self.service.jobs.all())}")
         whole = {"name": name, "image": "any", "instance_type": "g5.xlarge", "command": command, **spec}
         self.service.jobs.apply(yaml.safe_dump({"type": "job", "spec": whole}), "the test's recipe")
-        return self.service.runs.record(self.service.runs.start(name, env or {}).id)
+        job = f"{spec['owner']}/{name}" if "owner" in spec else name
+        return self.service.runs.record(self.service.runs.start(job, env or {}).id)
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Run passes until the condition is true."""

@@ -1,5 +1,6 @@
-"""Prices of machines are stored at launch, and no launch waits for them."""
+"""The facts of a launch: prices of machines, for which no launch waits, and the launch template."""
 
+from provisioner.core.cloud.tags import LAUNCH_TAG
 from provisioner.core.run.states import State
 from provisioner.rehearsal.ec2.conditions import Conditions, PriceRule, Where
 from tests.service.trouble import Call, Fate
@@ -39,3 +40,14 @@ def test_without_a_price_list_a_run_only_lacks_its_dollars() -> None:
     (run,) = world.store.runs()
     assert run.state is State.DONE
     assert world.runs.receipt(run.id).dollars_at_most is None
+
+
+def test_template_has_the_installations_name() -> None:
+    """The policy allows launches with this installation's templates only: two installations must not share one."""
+    world = World(CONDITIONS)
+    world.start()
+    world.run()
+    [machine] = world.cloud.model.every()
+    launch = world.store.launch(machine.tags[LAUNCH_TAG])
+    assert launch
+    assert launch.request.template.installation == world.installation.policy.installation

@@ -29,6 +29,7 @@ TEMPLATE = site().template
         replace(TEMPLATE, user_data="#!/bin/sh\n\n"),
         replace(TEMPLATE, capacity_reservation="open"),
         replace(TEMPLATE, role_id="AROA"),
+        replace(TEMPLATE, installation="another"),
     ],
 )
 def test_two_contents_never_share_a_name(other: Template) -> None:
