@@ -4,7 +4,7 @@ import threading
 from typing import Any
 
 from provisioner.core.cloud.offers import Market, Offer
-from provisioner.rehearsal.aws.actions import Ec2Resource
+from provisioner.rehearsal.aws.actions import Ec2Resource, on_resource
 from provisioner.rehearsal.aws.calls import CONTROL, Call
 from provisioner.rehearsal.ec2.catalogue import TYPES
 from provisioner.rehearsal.ec2.conditions import Conditions
@@ -73,3 +73,20 @@ def test_new_image_has_its_own_tags_and_the_machine_none() -> None:
     assert [one.new_tags for one in found["image"]] == [{"provision:installation": "x"}]
     assert [one.new_tags for one in found["snapshot"]] == [{}]
     assert "instance" not in found
+
+
+def test_tags_of_a_launch_need_the_right_to_create_tags() -> None:
+    """By whichever of the two calls EC2 counts them; without tags the right is not needed."""
+    own = {"provision:installation": "x"}
+    machine = on_resource("CreateFleet", Ec2Resource("instance", new_tags=own, made=True))
+    key = {"aws:RequestTag/provision:installation": "x"}
+    assert machine == [
+        ("ec2:CreateFleet", key),
+        ("ec2:RunInstances", key),
+        ("ec2:CreateTags", {**key, "ec2:CreateAction": "CreateFleet"}),
+        ("ec2:CreateTags", {**key, "ec2:CreateAction": "RunInstances"}),
+    ]
+    assert on_resource("CreateFleet", Ec2Resource("instance", made=True)) == [
+        ("ec2:CreateFleet", {}),
+        ("ec2:RunInstances", {}),
+    ]
