@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -243,6 +243,14 @@ def policy_differences(settings: Settings, names: Collection[str], control: str)
     with contextlib.closing(_session(settings)) as session:
         wanted = {name: document for name, document in policies(settings).items() if name in names}
         yield from Iam(session).differences(wanted, settings.policy_values.roles, control)
+
+
+def resources_of_others(settings: Settings) -> Mapping[str, Mapping[str, int]]:
+    """Return the number of EC2 resources with another installation's tag, by its name and their type."""
+    from provisioner.adapters.iam import Iam
+
+    with contextlib.closing(_session(settings)) as session:
+        return Iam(session).of_others(settings.installation)
 
 
 def reap(settings: Settings, journal: Journal | None) -> Sequence[Reaped]:

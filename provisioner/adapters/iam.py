@@ -1,13 +1,15 @@
-"""Read the policies of roles, for a login that may read IAM; the control plane itself has no such right."""
+"""Read what an account has, for a login that may read IAM and all tags; the control plane itself may not."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from provisioner.adapters import aws
 from provisioner.core.cloud.policies import CONTROL, MACHINE, TRUST, Document, difference
+from provisioner.core.cloud.tags import INSTALLATION_TAG
 from provisioner.core.errors import CloudError, Misconfigured
 
 #: An ARN of STS for a session of a role: what GetCallerIdentity returns for a role.
@@ -16,7 +18,7 @@ _SESSION = ":assumed-role/"
 
 @dataclass(frozen=True)
 class Difference:
-    """How a role's policies differ from those of the settings; without lines, they agree."""
+    """The lines by which a role's policies differ from those of the settings, as of `core.cloud.policies`."""
 
     #: The name of the policy: control, machine or trust.
     policy: str
@@ -50,6 +52,23 @@ class Iam:
             if TRUST in policies:
                 trust = self._read("get_role", RoleName=name)["Role"]["AssumeRolePolicyDocument"]
                 yield Difference(TRUST, name, tuple(difference(policies[TRUST], [_unnamed(trust)], whole=True)))
+
+    def of_others(self, installation: str) -> Mapping[str, Mapping[str, int]]:
+        """Return the number of EC2 resources with the tag of another installation, by its name and their type.
+
+        The policies do not allow to change or delete them.
+        """
+        wanted = [{"Name": "key", "Values": [INSTALLATION_TAG]}]
+        found: dict[str, Counter[str]] = {}
+        parameters: dict[str, Any] = {"Filters": wanted}
+        while True:
+            answer = self._calls.repeat(self._session.client("ec2").describe_tags, **parameters)
+            for tag in answer["Tags"]:
+                if tag["Value"] != installation:
+                    found.setdefault(tag["Value"], Counter())[tag["ResourceType"]] += 1
+            if not answer.get("NextToken"):
+                return found
+            parameters["NextToken"] = answer["NextToken"]
 
     def _own_role(self) -> str:
         arn = str(self._calls.repeat(self._session.client("sts").get_caller_identity)["Arn"])

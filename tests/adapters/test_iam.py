@@ -96,3 +96,19 @@ def test_login_that_is_no_role_must_name_the_control_planes(differences: Differe
 def test_control_planes_own_login_may_not_read_policies(differences: Differences) -> None:
     with pytest.raises(Misconfigured, match="comparing policies needs a login that may read IAM"):
         differences()
+
+
+@pytest.mark.usefixtures("account")
+def test_resources_of_another_installation_are_counted(double: Double) -> None:
+    """Resources of this installation, and those without the tag, are not."""
+    session = aws.Session(double.region)
+    ec2 = session.client("ec2")
+    for name, installation in (("a", "old"), ("b", "old"), ("c", double.installation)):
+        tagged = [{"Key": "provision:installation", "Value": installation}]
+        ec2.create_placement_group(
+            GroupName=name,
+            Strategy="cluster",
+            TagSpecifications=[{"ResourceType": "placement-group", "Tags": tagged}],
+        )
+    assert Iam(session).of_others(double.installation) == {"old": {"placement-group": 2}}
+    session.close()

@@ -2,6 +2,7 @@
 
 import json
 
+import boto3
 import pytest
 
 from provisioner.rehearsal.aws.account import CONTROL_ROLE, PROFILE
@@ -35,6 +36,18 @@ def test_iam_diff_of_an_account_as_it_should_be_ends_with_0(provision: Provision
         f"machine: role {PROFILE}: as the settings need it",
         f"trust: role {PROFILE}: as the settings need it",
     ]
+
+
+@pytest.mark.usefixtures("administrator")
+def test_iam_diff_reports_resources_of_another_installation(provision: Provision) -> None:
+    """They stay when the policies are applied, because the control plane may not delete them."""
+    ec2 = boto3.client("ec2")
+    tagged = [{"ResourceType": "placement-group", "Tags": [{"Key": "provision:installation", "Value": "old"}]}]
+    ec2.create_placement_group(GroupName="old", Strategy="cluster", TagSpecifications=tagged)  # type: ignore[arg-type]
+    done = provision("iam", "trust", "--diff")
+    ec2.delete_placement_group(GroupName="old")
+    assert done.code == 0
+    assert "may not delete resources of the installation 'old': 1 placement-group" in done.err
 
 
 @pytest.mark.usefixtures("administrator")

@@ -8,6 +8,7 @@ import pytest
 
 from tests.rehearsal.conftest import Raise
 from tests.rehearsal.rights import ME, OTHER, attempt, box, status
+from tests.support.fleets import fleet, template
 
 POLICIES = Path(__file__).parents[2] / "config" / "iam"
 
@@ -58,3 +59,14 @@ def test_a_prefix_is_part_of_the_rights(up: Raise) -> None:
     rig = up(prefix="team/")
     assert attempt(rig, "put", f"team/machines/{box(rig)}/result") == 200
     assert attempt(rig, "put", f"machines/{box(rig)}/result") == 403
+
+
+@pytest.mark.parametrize("region", ["cn-north-1", "us-gov-west-1"])
+def test_policies_hold_in_other_partitions(up: Raise, region: str) -> None:
+    """With `arn:aws:` in its policies, the control plane could do nothing there."""
+    rig = up(region=region)
+    template(rig)
+    assert status(lambda: fleet(rig)) == 200
+    assert attempt(rig, "put", f"machines/{box(rig)}/result") == 200
+    assert attempt(rig, "put", f"machines/{box(rig, OTHER)}/result") == 403
+    assert status(lambda: rig.client("iam").get_instance_profile(InstanceProfileName="provision-machine")) == 200

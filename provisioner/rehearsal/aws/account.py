@@ -13,6 +13,7 @@ from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYP
 from moto.moto_api._internal.models import moto_api_backend
 
 from provisioner.core.cloud.offers import InstanceType
+from provisioner.core.cloud.partitions import partition
 
 #: Moto's default account.
 ID = "123456789012"
@@ -56,7 +57,7 @@ class Account:
             self.add_profile(profile, policies["trust"], policies["machine"])
         self.role_id, self.profile_arn = self.role_ids[profiles[0]], self.profile_arns[profiles[0]]
         self.add_role(CONTROL_ROLE, policies["trust"], policies["control"])
-        s3 = _backend("s3", "aws")
+        s3 = _backend("s3", partition(self.region).name)
         for bucket, objects in buckets.items():
             s3.create_bucket(bucket, region)
             for key, data in objects.items():
@@ -69,25 +70,25 @@ class Account:
 
     def add_role(self, name: str, trust: Mapping[str, Any], policy: Mapping[str, Any]) -> str:
         """Create a role with an inline policy; return its unique id."""
-        iam = _backend("iam", "aws")
+        iam = _backend("iam", partition(self.region).name)
         role = iam.create_role(name, json.dumps(trust), "/", None, None, [], None)
         self.set_policy(name, policy)
         return str(role.id)
 
     def add_profile(self, name: str, trust: Mapping[str, Any], policy: Mapping[str, Any]) -> None:
         """Create an instance profile, and its role with the same name."""
-        iam = _backend("iam", "aws")
+        iam = _backend("iam", partition(self.region).name)
         self.role_ids[name] = self.add_role(name, trust, policy)
         self.profile_arns[name] = str(iam.create_instance_profile(name, "/", []).arn)
         iam.add_role_to_instance_profile(name, name)
 
     def set_policy(self, role: str, policy: Mapping[str, Any], name: str = POLICY) -> None:
         """Give the role an inline policy. It is only shown: what calls are allowed was decided at the start."""
-        _backend("iam", "aws").put_role_policy(role, name, json.dumps(policy))
+        _backend("iam", partition(self.region).name).put_role_policy(role, name, json.dumps(policy))
 
     def objects(self, bucket: str) -> dict[str, bytes]:
         """Return the content of every object of a bucket, by key."""
-        s3 = _backend("s3", "aws")
+        s3 = _backend("s3", partition(self.region).name)
         return {key.name: key.value for key in s3.list_objects(s3.get_bucket(bucket), None, None, None, None)[0]}
 
     def close(self) -> None:

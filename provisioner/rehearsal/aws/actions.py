@@ -71,6 +71,7 @@ _DESCRIBE = (
     "DescribeSnapshots",
     "DescribeSpotPriceHistory",
     "DescribeSubnets",
+    "DescribeTags",
 )
 #: EC2's calls that are evaluated on each of their resources. Some are here only to be denied: the double does not
 #: implement them.

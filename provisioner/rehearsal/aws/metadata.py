@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from provisioner.core.cloud.partitions import partition
 from provisioner.rehearsal.machines.host import Guest
 
 ACCOUNT = "123456789012"
@@ -164,7 +165,7 @@ class Metadata:
             "network": {"interfaces": {"macs": {guest.mac: interface}}},
             "placement": {"availability-zone": guest.zone, "region": guest.region},
             "security-groups": "default",
-            "services": {"domain": "amazonaws.com", "partition": "aws"},
+            "services": {"domain": partition(guest.region).domain, "partition": partition(guest.region).name},
         }
         if known.notice is not None:
             about["spot"] = {"instance-action": json.dumps({"action": "terminate", "time": _iso(known.notice)})}

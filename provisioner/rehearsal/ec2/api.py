@@ -71,6 +71,7 @@ class Ec2:
             "CreateFleet": self._create_fleet,
             "DescribeInstances": self._describe_instances,
             "DescribeInstanceStatus": self._describe_instance_status,
+            "DescribeTags": self._describe_tags,
             "TerminateInstances": self._terminate_instances,
             "GetConsoleOutput": self._get_console_output,
             "DescribeSpotPriceHistory": self._describe_spot_price_history,
@@ -222,6 +223,20 @@ class Ec2:
                     "SystemStatus": {"Status": "ok"},
                 }
                 for one in running
+            ]
+        }
+
+    def _describe_tags(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        if any(item["Name"] != "key" for item in said.get("Filters", [])):
+            raise NotPlayed("DescribeTags with a filter other than key")
+        with self._lock:
+            shown = list(self.resources.tags())
+        return {
+            "Tags": [
+                {"ResourceType": kind, "ResourceId": id, "Key": key, "Value": value}
+                for kind, id, tags in shown
+                for key, value in tags.items()
+                if all(fits(item, [key]) for item in said.get("Filters", []))
             ]
         }
 

@@ -67,6 +67,19 @@ class Resources:
                 return list(self._tagged(said))
             return [*self._named(call), *self._made(call), *self._launched_with(call)]
 
+    def tags(self) -> Iterator[tuple[str, str, Mapping[str, str]]]:
+        """Yield the type, the id and the tags of every resource of the model; the caller holds the lock."""
+        for machine in self._model.instances(self._now()):
+            yield "instance", machine.id, machine.tags
+        for image in self._model.images.shown():
+            yield "image", image.id, image.tags
+        for snapshot in self._model.images.snapshots():
+            yield "snapshot", snapshot.id, snapshot.tags
+        for group in self._model.groups.shown():
+            yield "placement-group", group.id, group.tags
+        for template in self._model.templates(self._now()):
+            yield "launch-template", template.id, template.content.tags
+
     def _tagged(self, said: Mapping[str, Any]) -> Iterator[Ec2Resource]:
         tags = {tag["Key"]: tag.get("Value", "") for tag in said.get("Tags", [])}
         for id in said.get("Resources", []):

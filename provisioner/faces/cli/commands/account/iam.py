@@ -34,7 +34,8 @@ def iam(
     them.
 
     --diff prints what the account's policies have beyond the settings' (-) or lack (+). It needs a login that may read
-    IAM. Its exit code is 1 if something differs.
+    IAM. Its exit code is 1 if something differs. It also reports resources with the tag of another installation, which
+    the control plane may not delete.
     """
     from provisioner import wiring
 
@@ -52,4 +53,7 @@ def iam(
         streams.put(f"{one.policy}: role {one.role}{'' if one.lines else ': as the settings need it'}")
         for line in one.lines:
             streams.put(line)
+    for name, kinds in wiring.resources_of_others(settings).items() if not as_json else ():
+        counted = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+        streams.say(f"the control plane may not delete resources of the installation {name!r}: {counted}")
     return int(any(one.lines for one in found))
