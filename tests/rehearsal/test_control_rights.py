@@ -29,6 +29,9 @@ class Stage:
         [self.machine] = machines(fleet(rig))
         template(rig, FOREIGN, installation=FOREIGN, administrator=True)
         template(rig, "without-interfaces", administrator=True, LaunchTemplateData=self.data())
+        # Another's template that differs from an own one in its own tag only.
+        data = {**self.data(), "TagSpecifications": [tags("network-interface", self.own)]}
+        template(rig, "disguised", installation=FOREIGN, administrator=True, LaunchTemplateData=data)
         double = rig.double
         double.account.add_profile("administration", double.policies["trust"], double.policies["machine"])
         template(rig, "other-role", profile=double.account.profile_arns["administration"])
@@ -105,7 +108,7 @@ FORBIDDEN: dict[str, Callable[[Stage], Any]] = {
     "delete another's launch template": lambda on: on.ec2.delete_launch_template(LaunchTemplateName=FOREIGN),
     "create a launch template without a tag": lambda on: template(on.rig, "bare", TagSpecifications=[]),
     "create another's launch template": lambda on: template(on.rig, "false", installation=FOREIGN),
-    "launch with another's template": lambda on: on.fleet(*ALL, template=FOREIGN),
+    "launch with another's template": lambda on: on.fleet(*ALL, template="disguised"),
     "launch without tags": lambda on: on.fleet(),
     "launch without a tag on the fleet": lambda on: on.fleet("instance", "volume"),
     "launch without a tag on the machine": lambda on: on.fleet("fleet", "volume"),

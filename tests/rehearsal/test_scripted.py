@@ -30,6 +30,7 @@ from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.machines.scripted import ScriptedHost
 from provisioner.rehearsal.scenario import parse
 from tests.polling import until
+from tests.support.fleets import tags
 from tests.support.work_orders import ORDER
 
 
@@ -46,13 +47,19 @@ class Rig:
     def launch(self, count: int) -> list[str]:
         text = user_data(self.double.bucket, "", "us-east-1", self.double.account.role_id, "0" * 64, "pass")
         data = {"ImageId": "ami-1", "UserData": _base64(text), "InstanceInitiatedShutdownBehavior": "terminate"}
-        self.ec2.create_launch_template(LaunchTemplateName="template", LaunchTemplateData=data)
+        own = self.double.installation
+        self.ec2.create_launch_template(
+            LaunchTemplateName="template",
+            LaunchTemplateData={**data, "TagSpecifications": [tags("network-interface", own)]},
+            TagSpecifications=[tags("launch-template", own)],
+        )
         template = {"LaunchTemplateName": "template", "Version": "1"}
         overrides = [{"InstanceType": "g5.xlarge", "SubnetId": next(iter(self.double.account.subnets))}]
         answer = self.ec2.create_fleet(
             Type="instant",
             LaunchTemplateConfigs=[{"LaunchTemplateSpecification": template, "Overrides": overrides}],
             TargetCapacitySpecification={"TotalTargetCapacity": count, "DefaultTargetCapacityType": "on-demand"},
+            TagSpecifications=[tags(kind, own) for kind in ("fleet", "instance", "volume")],
         )
         return [one for group in answer["Instances"] for one in group["InstanceIds"]]
 

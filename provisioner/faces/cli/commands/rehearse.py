@@ -59,7 +59,7 @@ PRICES = {
 
 SETTINGS = """\
 # Made by `provision rehearse`: the double is this installation's cloud.
-installation = "rehearsal"
+installation = "{installation}"
 region = "{region}"
 bucket = "{bucket}"
 subnets = {subnets}
@@ -185,6 +185,7 @@ def _cloud(
         )
         with Double(told, host) as double:
             text = SETTINGS.format(
+                installation=double.installation,
                 region=double.region,
                 bucket=f"{double.bucket}/{double.prefix}".rstrip("/"),
                 # A JSON string or list of strings is TOML as well.
