@@ -59,7 +59,6 @@ def test_a_machine_may_do_its_work(rig: Rig, method: str, key: str) -> None:
         ("get", "machines/{me}/log/output/000000000000000"),
         ("get", "inbox/{me}/0000000001"),
         ("get", "runs/1/log/output"),
-        ("get", "uploads/1/000000"),
         ("get", "installation.json"),
         ("get", "uploads/1/000000"),
         ("put", "uploads/1/000000"),
