@@ -277,7 +277,7 @@ def main() -> int:
             environment=lambda _: {"PROVISION_NOTICE_INTERVAL": "1"},
             binds=lambda _: ("--bind", str(written), str(written)),
         )
-        with Double(scenario.parse(CLOUD), host) as double:
+        with Double(scenario.parse(CLOUD), host, installation="kills") as double:
             os.environ |= double.environment()
             settings = folder / "settings.toml"
             given = {"region": double.region, "bucket": double.bucket, "url": double.url, "store": folder / "store.db"}
