@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import pytest
 
 from provisioner.core.commands.uploads import PARTS
@@ -108,9 +107,8 @@ def test_variables_make_all_combinations(job: Callable[..., str], commands: Call
 @pytest.fixture
 def objects(whole: Rig) -> str:
     """Return the URL of a folder with objects, one of which has an unusual name."""
-    s3 = boto3.client("s3", endpoint_url=whole.double.url)
     for key, data in (("", b""), ("a b.wav", b"1"), ("empty", b""), ("it's", b"1"), ("sub/", b"")):
-        s3.put_object(Bucket=whole.double.bucket, Key=f"mine/{key}", Body=data)
+        whole.service.installation.bucket.put(f"mine/{key}", data)
     return f"s3://{whole.double.bucket}/mine/"
 
 
