@@ -296,8 +296,10 @@ def test_python_gets_the_commands_in_order(client: Client) -> None:
     expected = ["export A=1 B=true; echo hello", "export A=0.5 B='x y'; echo hello"]
     assert [each.text for each in found] == expected
     assert found.run.wait() == "failed"
-    found = client.map("quick", ["a\nb", "c"], template="echo {} {#}", in_order=True)
-    assert [each.text for each in found] == ["echo 'a\nb' 1", "echo c 2"]
+    found = client.map("quick", ["c", "a\nb"], template="echo {} {#}", in_order=True)
+    assert [each.text for each in found] == ["echo c 1", "echo 'a\nb' 2"]
+    assert found.run.wait() == "failed"
+    assert [each.text for each in found.run.rerun().commands()] == ["echo 'a\nb' 2"]
 
 
 def test_python_names_the_wrong_command(client: Client) -> None:
