@@ -3,11 +3,14 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
+from provisioner.core.commands.uploads import PARTS
 from provisioner.core.protocol.words import Outcome
+from provisioner.core.run.lists import uploading
 from provisioner.core.run.records import Run
 from provisioner.rehearsal.ec2.conditions import Conditions, Interruption
 from provisioner.rehearsal.machines.script import CommandScript
@@ -34,13 +37,16 @@ def one_run(fates: Fates = calm) -> tuple[World, list[Run]]:
 OF_LISTS = re.compile(r".*/(chunks|records)/.*|.*/orders|.*(Batch|Block|CommandList|RecordChunk|Worker).*")
 
 
-def one_list(fates: Fates = calm) -> tuple[World, list[Run]]:
+def one_list(fates: Fates = calm, *, uploaded: bool = False) -> tuple[World, list[Run]]:
     """Return a world with a run of 13 commands, whose first machine loses its power while it works."""
     commands = CommandScript(seconds=7.0, spread=0.5, fails=frozenset({3}), output=30, chunk=50)
     mishaps = iter([45.0])
     world = World(SLOW, lambda _: Script(pull=5, commands=commands, off_at=next(mishaps, None)), fates)
     started: list[Run] = []
     spec: dict[str, Any] = {"command": [f"echo {number}" for number in range(13)], "nprocs": 2}
+    if uploaded:
+        lines = (f"{command}\n".encode() for command in spec["command"])
+        spec |= {"upload": world.users.uploads.add(lines).id, "command": ["the job's own"]}
     world.plan(0, lambda: started.append(world.start(**spec)))
     return world, started
 
@@ -86,10 +92,24 @@ def test_a_run_survives_trouble_at_every_step(fate: Fate) -> None:
 @pytest.mark.parametrize("fate", FATES)
 def test_a_list_survives_trouble_at_every_step(fate: Fate) -> None:
     """With a fault at any call about its commands, each command has the same end, and a lost machine repeats few."""
-    tried = set()
-    for fault in faults(fate, one_list, OF_LISTS):
+    assert len(_survived(fate, one_list, OF_LISTS)) >= 4
+
+
+@pytest.mark.parametrize("fate", FATES)
+def test_an_uploaded_list_survives_trouble_with_its_parts(fate: Fate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a fault at any call about a part, each command has the same end."""
+    monkeypatch.setattr(uploading, "PART_COMMANDS", 3)
+    assert _survived(fate, partial(one_list, uploaded=True), re.compile("uploads/.*")) == {("bucket", "get", "part")}
+
+
+def _survived(
+    fate: Fate, make: Callable[..., tuple[World, list[Run]]], which: re.Pattern[str]
+) -> set[tuple[str, str, str]]:
+    """Check a world with each of the faults that `which` selects; return the kinds of calls that were hit."""
+    tried = set[tuple[str, str, str]]()
+    for fault in faults(fate, make, which):
         aimed = Aimed([fault])
-        world, started = one_list(aimed)
+        world, started = make(aimed)
         try:
             world.run()
             world.check()
@@ -104,8 +124,9 @@ def test_a_list_survives_trouble_at_every_step(fate: Fate) -> None:
         except BaseException as error:
             error.add_note(f"{fault}\n{world.story()}")
             raise
-        tried.add((fault.port, fault.method, re.sub(r".*/([a-z]+)/[0-9]+", r"\1", fault.about)))
-    assert len(tried) >= 4, tried
+        about = "part" if fault.about.startswith(PARTS) else re.sub(r".*/([a-z]+)/[0-9]+", r"\1", fault.about)
+        tried.add((fault.port, fault.method, about))
+    return tried
 
 
 def test_every_pass_repeated_changes_nothing() -> None:
