@@ -39,13 +39,13 @@ def wanted(
     if stop_of(run) or run.state not in (State.BOOTING, State.PREPARING, State.RUNNING):
         return {}
     largest = min(BATCH_MOST, commands.batch_most or BATCH_MOST)
-    left, found, has_now = commands.remaining, dict[str, int](), Counter[str]()
+    left, found, has_now, alone = commands.remaining, dict[str, int](), Counter[str](), set[str]()
     for batch in batches:
         has_now[batch.node] += batch.left
+        alone |= {batch.node} if batch.alone else set()
     going = [worker for worker in workers if goes_on(nodes.get(worker.id), worker)]
     speeds = _speeds(going)
     each = (left + sum(has_now[worker.id] for worker in going)) / (sum(speeds.values()) or 1.0)
-    alone = {batch.node for batch in batches if batch.alone}
     ready = [worker for worker in going if _ready(nodes.get(worker.id), worker) and worker.id not in alone]
     # The machine with the fewest commands comes first.
     for worker in sorted(ready, key=lambda worker: (has_now[worker.id] / worker.slots, worker.id)):
