@@ -210,7 +210,7 @@ class Plan:
         if records:
             moves.records.append(records)
         sought = {node.id for node in advance.seek}
-        moves.seek.extend(each for each in assignments if each.node.id in sought)
+        moves.seek.extend(each for each in assignments if each.node.id in sought or _may_have_written(each))
 
     def _advance(self, run: Run, recipe: Recipe | None) -> Advance:
         held, unreadable_at = self.assignments[run.id], self.senses.reports_unreadable_at
@@ -267,9 +267,9 @@ class Plan:
             for run, each in self._assigned
             if each.node.verdict
             and each.node.archived_at is None
-            # If there is no result, wait for the machine's end: log bytes may arrive until then. The machine's console
-            # output must be saved before the archive is made.
-            and (each.node.result or (each.machine.ended_at is not None and each.machine.console))
+            # If there is no result, wait for the machine's end: log bytes and the result may arrive until then. The
+            # machine's console output must be saved before the archive is made.
+            and (each.node.result or (progress.heard_out(each) and each.machine.console))
         ]
 
     # Finish
@@ -336,6 +336,12 @@ class Plan:
     @cached_property
     def _assigned(self) -> list[tuple[Run, Assignment]]:
         return [(self._runs[id], each) for id, several in self.assignments.items() for each in several]
+
+
+def _may_have_written(held: Assignment) -> bool:
+    """Return whether the machine may have written a result after the last look at its mailbox and before its end."""
+    node, over = held.node, held.machine.ended_at is not None and not progress.heard_out(held)
+    return over and node.verdict is not None and node.result is None and node.archived_at is None
 
 
 def _works_again(held: Assignment, assignments: Iterable[Assignment]) -> bool:

@@ -178,13 +178,14 @@ def _once_more(run: Run, held: Sequence[Assignment], recipe: Recipe | None, now:
             reason = f"{verdict.reason}; not tried again: the command had begun, and retry.rerun is before_start"
             return Advance(replace(run, verdict=replace(verdict, reason=reason), ended_at=following(run, now)))
         # Only the mailbox shows whether a machine began the command just before its end.
-        if unheard := tuple(each.node for each in last if each.node.result is None and not _heard_out(each)):
+        if unheard := tuple(each.node for each in last if each.node.result is None and not heard_out(each)):
             return Advance(run, seek=unheard)
     until = survivors.kept_until(last, recipe, now) if lost else None
     return Advance(replace(run, state=transition(run.state, State.QUEUED), kept_until=until))
 
 
-def _heard_out(held: Assignment) -> bool:
+def heard_out(held: Assignment) -> bool:
+    """Return whether the mailbox was searched for a result after the machine had ended."""
     sought, ended = held.node.result_sought_at, held.machine.ended_at
     return sought is not None and ended is not None and sought >= ended
 

@@ -190,9 +190,23 @@ def test_a_node_without_a_result_is_archived_after_its_machine_ended_and_its_con
     waiting = Plan(replace(records, machines=(machine(),)), NOW)
     assert [(each.machine.id) for _, each in waiting.consoles] == ["i-1"]
     assert waiting.archives == []
-    ended = Plan(records, NOW, [machine(ended_at=NOW, console="last words")])
+    heard = replace(records, nodes=(replace(mute, result_sought_at=NOW),))
+    ended = Plan(heard, NOW, [machine(ended_at=NOW, console="last words")])
     assert ended.consoles == []
     assert [each.node.id for _, each in ended.archives] == [mute.id]
+
+
+def test_a_result_is_looked_for_between_the_end_of_a_machine_and_the_archiving_of_its_log() -> None:
+    """A machine that was given up may write its result just before its end. Otherwise its whole log would count as cut."""
+    lost = at_work(State.STOPPING, verdict=OVER, ended_at=NOW)
+    mute = node(verdict=replace(OVER, outcome=Outcome.LOST), result_sought_at=NOW - 1)
+    records, gone = live(runs=[lost], nodes=[mute]), machine(ended_at=NOW, console="last words")
+    alive = Plan(replace(records, machines=(machine(),)), NOW)
+    assert (alive.moves.seek, alive.archives) == ([], [])
+    unheard = Plan(records, NOW, [gone])
+    assert ([each.node.id for each in unheard.moves.seek], unheard.archives) == ([mute.id], [])
+    heard = Plan(replace(records, nodes=(replace(mute, result_sought_at=NOW),)), NOW, [gone])
+    assert (heard.moves.seek, [each.node.id for _, each in heard.archives]) == ([], [mute.id])
 
 
 def test_a_node_with_a_result_is_archived_while_its_machine_still_ends() -> None:
