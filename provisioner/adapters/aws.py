@@ -6,6 +6,7 @@ not this module.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any, ParamSpec, TypeVar
 
+from provisioner.adapters import credentials
 from provisioner.adapters.descriptors import shortage
 from provisioner.core import errors
 from provisioner.core.cloud import clock_skew
@@ -29,6 +31,8 @@ CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 20.0
 #: Connections that one client keeps. If more threads share the client, urllib3 discards connections and logs warnings.
 CONNECTIONS = 64
+#: Seconds between two reads of rejected credentials. A read takes up to a second, if it asks the metadata service.
+RENEW_EVERY = 5.0
 
 #: Our own error code for an answer that cannot be read.
 UNREADABLE = "UnreadableAnswer"
@@ -47,10 +51,6 @@ PASSING: Mapping[str, type[CloudError]] = {
     "Throttling": errors.Throttled,
     "ThrottlingException": errors.Throttled,
     "TooManyRequestsException": errors.Throttled,
-    # The operator renews expired credentials. Until then the runs wait, and show this error as the cause.
-    "ExpiredToken": errors.Transient,
-    "ExpiredTokenException": errors.Transient,
-    "RequestExpired": errors.Transient,
     "InternalError": errors.Transient,
     "InternalFailure": errors.Transient,
     "InternalServerError": errors.Transient,
@@ -105,7 +105,7 @@ def failure(error: Exception, translate: Translate, *, lost: type[CloudError], w
         code, message = told.get("Code", ""), told.get("Message", "")
         if code in DENIED:
             message = f"{_denied(error.operation_name, where)} ({message})"
-        meaning = translate(code, message)
+        meaning = credentials.fault(error) or translate(code, message)
         if status >= 500 and isinstance(meaning, errors.Misconfigured | errors.Transient):
             meaning = lost(message, code)
         elif status == 429:
@@ -119,13 +119,12 @@ def failure(error: Exception, translate: Translate, *, lost: type[CloudError], w
     # If no descriptor is left, a name lookup fails with an error that does not name this cause.
     if short := shortage(error) or shortage():
         return short
+    if person := credentials.fault(error):
+        return person
     code = type(error).__name__
     if isinstance(error, boto.ConnectionError) and not isinstance(error, boto.SSLError):
         url, cause = error.kwargs.get("endpoint_url", ""), error.kwargs.get("error", error)
         return errors.Transient(f"cannot reach AWS at {url} ({cause})" if url else str(error), code)
-    if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
-        hint = "set AWS_PROFILE or the AWS_* variables, or give the host an instance profile"
-        return errors.Misconfigured(f"{error}; {hint}", code)
     if isinstance(error, boto.CredentialRetrievalError | boto.MetadataRetrievalError):
         return errors.Transient(str(error), code)
     sent = (boto.HTTPClientError, boto.SSLError, boto.IncompleteReadError, boto.FlexibleChecksumError)
@@ -162,18 +161,29 @@ class Calls:
     """The only retry layer: the SDK's own retries are off on every client.
 
     `repeat` is for calls that may be repeated. `once` makes a call a single time and raises `NoAnswer` if the answer is
-    lost. Both raise every failure of a call as a `CloudError`.
+    lost. Both raise every failure of a call as a `CloudError`. A fault that a person must end is not repeated.
     """
 
-    def __init__(self, translate: Translate, *, attempts: int = 5, first_wait: float = 0.2, where: str = "") -> None:
-        """`where` is as in `failure`.
+    def __init__(
+        self,
+        translate: Translate,
+        *,
+        attempts: int = 5,
+        first_wait: float = 0.2,
+        where: str = "",
+        session: Session | None = None,
+    ) -> None:
+        """`where` is as in `failure`; `session` reads the credentials again after they were rejected.
 
         With 5 attempts and a first wait of 0.2 s, a call fails after 3 s of waits and up to 4 s of jitter.
         """
         self._translate = translate
+        #: Returns the message of a denied call with the reason, as far as it can be found out.
+        self.explain: Callable[[str], str] = str
         self._attempts = attempts
         self._first_wait = first_wait
         self._where = where
+        self._session = session
 
     def once(self, operation: Callable[P, R], *args: P.args, **parameters: P.kwargs) -> R:
         with self._told(errors.NoAnswer):
@@ -184,7 +194,7 @@ class Calls:
 
         wait = tenacity.wait_exponential_jitter(multiplier=self._first_wait, max=5, jitter=min(1, 5 * self._first_wait))
         for attempt in tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(errors.Retryable),
+            retry=tenacity.retry_if_exception(_worth_repeating),
             stop=tenacity.stop_after_attempt(self._attempts),
             wait=wait,
             reraise=True,
@@ -192,6 +202,10 @@ class Calls:
             with attempt, self._told(errors.Transient):
                 return operation(*args, **parameters)
         raise AssertionError("unreachable: Retrying returns or raises")
+
+    def translate(self, code: str, message: str) -> CloudError:
+        """Return the error for a service's code and message, in an exception or in a list of errors."""
+        return self._translate(code, self.explain(message) if code in DENIED else message)
 
     @contextmanager
     def _told(self, lost: type[CloudError]) -> Iterator[None]:
@@ -205,7 +219,14 @@ class Calls:
             botocore.exceptions.ClientError,
             botocore.parsers.ResponseParserError,
         ) as error:
-            raise failure(error, self._translate, lost=lost, where=self._where) from error
+            meaning = failure(error, self.translate, lost=lost, where=self._where)
+            if self._session and isinstance(meaning, errors.NeedsOperator):
+                self._session.renew()
+            raise meaning from error
+
+
+def _worth_repeating(error: BaseException) -> bool:
+    return isinstance(error, errors.Retryable) and not isinstance(error, errors.NeedsOperator)
 
 
 class Session:
@@ -224,11 +245,27 @@ class Session:
         self._session: Any = None
         self._clients: dict[tuple[str, str, float], Any] = {}
         self._lock = threading.Lock()
+        #: The monotonic time of the last call of `renew` that had an effect.
+        self._renewed_at = -math.inf
+
+    def renew(self) -> None:
+        """Read the credentials again for the next calls, at most every RENEW_EVERY seconds.
+
+        A client keeps the credentials with which it was made, also if it was made without any; those of a later login
+        may be in a file.
+        """
+        with self._lock:
+            if time.monotonic() >= self._renewed_at + RENEW_EVERY:
+                self._renewed_at = time.monotonic()
+                # Calls that other threads are making end with the old clients.
+                self._clients.clear()
+                self._session = None
 
     def client(self, service: str, read_timeout: float = READ_TIMEOUT, region: str = "") -> Any:
-        """Return boto3's client, the same for equal arguments; raises Invalid for a malformed endpoint.
+        """Return boto3's client, the same for equal arguments until `renew` is called.
 
-        Without `region` the client is for the session's region.
+        Without `region` the client is for the session's region. Raises Invalid for a malformed endpoint, and
+        NeedsOperator for a mistake in the AWS configuration files.
         """
         key = service, region or self.region, read_timeout
         with self._lock:
@@ -239,6 +276,7 @@ class Session:
     def _made(self, service: str, region: str, read_timeout: float) -> Any:
         """Make a client without the SDK's retries, and with checksums regardless of the environment."""
         import boto3
+        import botocore.exceptions
         from botocore.config import Config
 
         config = Config(
@@ -251,9 +289,11 @@ class Session:
             # S3 servers other than AWS seldom have a host name for each bucket; AWS prefers requests to these names.
             s3={"addressing_style": "path" if self._endpoint else "auto"},
         )
-        self._session = self._session or boto3.session.Session(region_name=self.region or None)
         try:
+            self._session = self._session or boto3.session.Session(region_name=self.region or None)
             return self._session.client(service, region_name=region or None, endpoint_url=self._endpoint, config=config)
+        except botocore.exceptions.BotoCoreError as error:
+            raise credentials.fault(error) or errors.Misconfigured(str(error), type(error).__name__) from error
         except ValueError as error:
             # boto3's message is only "Invalid endpoint: URL", for instance for a container whose name contains `_`.
             raise errors.Invalid(

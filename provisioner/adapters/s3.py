@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from provisioner.adapters import aws
+from provisioner.adapters import aws, credentials
 from provisioner.core import errors
 from provisioner.core.errors import CloudError
 from provisioner.ports.bucket import Entry
@@ -25,7 +25,7 @@ BLOCK = 1 << 20
 
 
 def translate(code: str, message: str) -> CloudError:
-    return CODES.get(code, errors.Misconfigured)(message, code)
+    return credentials.rejected(code, message) or CODES.get(code, errors.Misconfigured)(message, code)
 
 
 class S3:
@@ -41,7 +41,7 @@ class S3:
         self._page = page
         self._name, _, prefix = bucket.strip("/").partition("/")
         self._prefix = f"{prefix}/" if prefix else ""
-        self._calls = calls or aws.Calls(translate, where=f" on bucket {self._name}")
+        self._calls = calls or aws.Calls(translate, where=f" on bucket {self._name}", session=session)
         self._session = session
 
     def close(self) -> None:

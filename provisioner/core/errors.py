@@ -93,7 +93,15 @@ class NoCapacity(CloudError):
 
 
 class QuotaExceeded(CloudError):
-    """The account's limit for this region, family and market is reached."""
+    """The account's limit for this region, family and market is reached.
+
+    `vcpus` or `machines` is the limit, if the cloud has named it: more than that can never be launched at once.
+    """
+
+    def __init__(self, message: str, code: str = "", *, vcpus: int | None = None, machines: int | None = None) -> None:
+        super().__init__(message, code)
+        self.vcpus = vcpus
+        self.machines = machines
 
 
 class Misconfigured(CloudError):
@@ -113,7 +121,10 @@ class Transient(Retryable):
 
 
 class NeedsOperator(Retryable):
-    """A fault of this computer or this account, not of the cloud; the message names what the operator must do."""
+    """A fault of this computer or this account, not of the cloud; the message names what the operator must do.
+
+    Only a person can end it, so an immediate retry is useless: runs wait, and are tried again every few minutes.
+    """
 
 
 class ClockWrong(NeedsOperator):

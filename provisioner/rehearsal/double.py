@@ -1,5 +1,6 @@
 """Run the whole EC2 double in this process: cloud, bucket, metadata service and machines."""
 
+import dataclasses
 import json
 import threading
 import time
@@ -252,6 +253,11 @@ class Double:
         with self._lock:
             self._model.interrupt(instance_id, self._now(), notice=notice)
         self._changed.set()
+
+    def change(self, **conditions: Any) -> None:
+        """Replace fields of the conditions from now on, for instance when the control plane's login expires."""
+        with self._lock:
+            self._model.conditions = dataclasses.replace(self._model.conditions, **conditions)
 
     def power_off(self, instance_id: str) -> None:
         """Let EC2 show that the machine has powered itself off, as after a fault of its kernel."""

@@ -22,10 +22,12 @@ from provisioner.rehearsal.ec2.conditions import (
     FleetLimit,
     Impairment,
     Interruption,
+    Lapse,
     PriceRule,
     Quota,
     Rebalance,
     Unheeded,
+    Verification,
     Where,
     ZoneTrouble,
 )
@@ -210,6 +212,16 @@ class _FleetLimit(_Edge):
     ends: _Duration
 
 
+class _Verification(_Edge):
+    at: _Duration = 0.0
+    ends: _Duration
+
+
+class _Lapse(_Edge):
+    at: _Duration = 0.0
+    ends: _Duration
+
+
 class _Unheeded(_Fitting):
     times: Annotated[int, Field(ge=1)] = 1
 
@@ -240,6 +252,8 @@ class _File(_Edge):
     zone_troubles: list[_ZoneTrouble] = []
     absences: list[_Absence] = []
     fleet_limits: list[_FleetLimit] = []
+    verifications: list[_Verification] = []
+    lapses: list[_Lapse] = []
     unheeded: list[_Unheeded] = []
     replay_errors: bool = False
     buckets: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")], dict[str, str]] = {}
@@ -271,6 +285,8 @@ class _File(_Edge):
             zone_troubles=tuple(ZoneTrouble(**one.model_dump()) for one in self.zone_troubles),
             absences=tuple(Absence(**one.fields()) for one in self.absences),
             fleet_limits=tuple(FleetLimit(**one.model_dump()) for one in self.fleet_limits),
+            verifications=tuple(Verification(**one.model_dump()) for one in self.verifications),
+            lapses=tuple(Lapse(**one.model_dump()) for one in self.lapses),
             unheeded=tuple(Unheeded(**one.fields()) for one in self.unheeded),
             replay_errors=self.replay_errors,
         )

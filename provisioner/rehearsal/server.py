@@ -22,7 +22,7 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from provisioner.rehearsal.aws import wire
 from provisioner.rehearsal.aws.account import IMAGE_PARAMETER, Account
 from provisioner.rehearsal.aws.actions import ASKS
-from provisioner.rehearsal.aws.calls import Call, Calls, NotPlayed
+from provisioner.rehearsal.aws.calls import CONTROL, Call, Calls, NotPlayed
 from provisioner.rehearsal.aws.faults import Effect, Faults, Rule, When
 from provisioner.rehearsal.aws.refused import Refused
 from provisioner.rehearsal.aws.rights import Rights
@@ -116,6 +116,8 @@ class Server:
         try:
             caller = self._identities.caller(request)
             call = self._read(caller, request)
+            if caller.principal == CONTROL and self._ec2.lapsed():
+                raise _expired(service)
             rule = self._faults.on(call)
             if rule and rule.when is When.BEFORE and (spoilt := self._spoil(rule, call)):
                 return spoilt
@@ -162,6 +164,18 @@ class Server:
         if call.action == "GetParameter" and call.parameters.get("Name") == IMAGE_PARAMETER:
             parameter = {"Name": IMAGE_PARAMETER, "Type": "String", "Value": self._account.image_id, "Version": 1}
             return wire.write_json({"Parameter": parameter})
+        if call.action == "GetServiceQuota":
+            code = call.parameters["QuotaCode"]
+            quota = {
+                "ServiceCode": "ec2",
+                "QuotaCode": code,
+                "Value": float(self._ec2.quota(code, self._account.instance_types)),
+            }
+            return wire.write_json({"Quota": quota})
+        if call.action == "DecodeAuthorizationMessage":
+            return wire.write_query(
+                "sts", call.action, {"DecodedMessage": self._rights.decoded(call.parameters["EncodedMessage"])}
+            )
         if call.action == "GetProducts":
             return wire.write_json({"FormatVersion": "aws_v1", "PriceList": self._products(call.parameters)})
         return self._ask_moto(environ, request, call)
@@ -195,6 +209,19 @@ class Server:
         if rule.effect in (Effect.RESET, Effect.HANG):
             raise _Broken
         return wire.empty(call.service, call.action) if rule.effect is Effect.EMPTY else None
+
+
+def _expired(service: str) -> Refused:
+    """Return the service's error for a session that has expired, as reports about boto3 and the AWS CLI quote it."""
+    match service:
+        case "ec2":
+            return Refused("RequestExpired", "Request has expired.", 400)
+        case "s3":
+            return Refused("ExpiredToken", "The provided token has expired.", 400)
+        case "iam" | "sts":
+            return Refused("ExpiredToken", "The security token included in the request is expired", 403)
+        case _:
+            return Refused("ExpiredTokenException", "The security token included in the request is expired", 400)
 
 
 def _request(environ: Mapping[str, Any]) -> Request:

@@ -13,7 +13,7 @@ from provisioner.service.control_loop import ownership
 from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.control_loop.loop import Loop, never
 from provisioner.service.control_loop.one_pass import PassError, PassResult
-from provisioner.service.control_loop.problems import Troubles, line
+from provisioner.service.control_loop.problems import Troubles, lines, operators
 from provisioner.service.control_loop.takeover import Takeover
 from provisioner.service.due_schedules import DueSchedules
 from provisioner.service.installation import Installation
@@ -101,14 +101,14 @@ class Acting:
     def _errors(self, this_pass: PassResult) -> Sequence[str]:
         if this_pass.foreign is not None:
             self._note_foreign(this_pass.foreign)
-        self._note_hindrance()
         elapsed = self._installation.clock.elapsed()
         if elapsed >= self._swept_at + SWEEP:
             self._swept_at = elapsed
             self._unswept = self._sweep()
         met = [each for each in this_pass.errors if not isinstance(each.error, Conflict)] + self._unswept
+        self._note_hindrance(self._installation.check.hindrance() or operators(met))
         self._troubles.met(met)
-        return [line(each) for each in met]
+        return lines(met)
 
     def _sweep(self) -> list[PassError]:
         try:
@@ -117,9 +117,9 @@ class Acting:
         except ProvisionError as error:
             return [PassError(error)]
 
-    def _note_hindrance(self) -> None:
-        """Store the reason for which this process decides nothing now, so that other processes can show it."""
-        found, store = self._installation.check.hindrance(), self._installation.store
+    def _note_hindrance(self, found: str) -> None:
+        """Store the reason for which this process can do nothing now, so that other processes can show it; or ""."""
+        store = self._installation.store
         if found == self._hindered:
             return
         with contextlib.suppress(Retryable):

@@ -15,13 +15,16 @@ from provisioner.core.recipe.schedules.schedule import KEY, due, key, next_tick,
 from provisioner.core.run import story
 from provisioner.core.run.clock_repair import SLACK
 from provisioner.core.run.records import Record, Run
+from provisioner.core.run.states import State, Waiting
 from provisioner.service.control_loop.problems import AGAIN as TOLD_AGAIN
 from provisioner.service.control_loop.problems import words
 from provisioner.service.installation import Installation
 from provisioner.service.jobs import TRIES, Jobs, commands_of
 
-#: Seconds after which a schedule that failed is tried again.
+#: Seconds after which a schedule that failed, or that waits for the operator, is tried again.
 AGAIN = 10.0
+#: What `Job.tick_without` says while the run of the job's last due time waits for the operator.
+DEFERRED = "deferred: later times are decided when the operator is done, by schedule_catchup"
 
 
 class DueSchedules:
@@ -106,12 +109,31 @@ class DueSchedules:
             if found is None or found.id != job.id:
                 return math.inf
             try:
-                decided = self._decide(found, now)
+                decided = self._defer(found, now) or self._decide(found, now)
+                if decided and decided.tick_without == DEFERRED:
+                    return now + AGAIN
                 return next_tick(found) if decided is None else now if decided.tick_run else next_tick(decided)
             except Conflict:
                 # Another process has decided about this scheduled time, or has changed a run that this start replaces.
                 found = self._installation.store.job(job.owner, job.name)
         raise Conflict(f"other processes keep changing {job.owner}/{job.name}")
+
+    def _defer(self, job: Job, now: float) -> Job | None:
+        """Return the stored job if a time is due while the run of the last one waits for the operator; else None.
+
+        After a night without credentials, a run for each time of the night would start at the morning's login. So the
+        times after the first one count as missed, as if no control plane had run.
+        """
+        if next_tick(job) > now or job.tick is None or not job.tick_run:
+            return None
+        run, deferred = self._installation.store.run(job.tick_run), job.tick_without == DEFERRED
+        if run is None or run.stop:
+            return None
+        waits = run.state is State.QUEUED and run.waiting is Waiting.OPERATOR
+        if deferred and (waits or run.state is State.LAUNCHING):
+            # While it is tried again, it is not known whether the operator is done.
+            return job
+        return self._save(job, job.tick, [], job.tick_run, DEFERRED) if waits else None
 
     def _decide(self, job: Job, now: float) -> Job | None:
         """Start, skip or refuse the job's due runs; return the stored job, or None if no run is due."""
@@ -124,6 +146,8 @@ class DueSchedules:
         if not starts:
             ahead = job.tick is not None and job.tick > found.tick
             why = "this computer's clock was ahead" if ahead else "no control plane was running"
+            if job.tick_without == DEFERRED:
+                why = "the operator was needed"
             return self._save(job, found.tick, [], "", f"missed: {why}")
         policy = job.schedule.concurrency if job.schedule else Concurrency.ALLOW
         before = [] if policy is Concurrency.ALLOW else self._unfinished(job)

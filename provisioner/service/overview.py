@@ -13,7 +13,7 @@ from provisioner.core.protocol.codec import decode
 from provisioner.core.run.machines.silence import is_silent
 from provisioner.core.run.records import Assignment, Node, Run
 from provisioner.core.run.records import Live as LiveRecords
-from provisioner.core.run.states import State
+from provisioner.core.run.states import State, Waiting
 from provisioner.core.views import from_records
 from provisioner.core.views.codec import moment
 from provisioner.core.views.overview import Live, Queue, Top
@@ -55,7 +55,7 @@ def live_overview(store: Store, caller: Caller, limit: int, now: float) -> Top:
 
 
 def hindrance(store: Store) -> str:
-    """Return the reason for which the process that makes passes decides nothing now, such as a wrong clock; or ""."""
+    """Return the reason for which the process that makes passes can do nothing now, such as a wrong clock; or ""."""
     noted = store.remembered(HINDRANCE)
     return noted[0] if noted else ""
 
@@ -120,7 +120,11 @@ def _queues(runs: Sequence[Run]) -> tuple[Queue, ...]:
     tries: defaultdict[str, list[float]] = defaultdict(list)
     for run in runs:
         tries[run.waiting or ("the next attempt" if run.verdict else "its first launch")].append(run.next_try_at)
-    found = [Queue(cause, len(times), moment(min(times))) for cause, times in tries.items()]
+    needed = next((run.waiting_for for run in runs if run.waiting is Waiting.OPERATOR), "")
+    found = [
+        Queue(cause, len(times), moment(min(times)), needed if cause == Waiting.OPERATOR else "")
+        for cause, times in tries.items()
+    ]
     return tuple(sorted(found, key=lambda queue: -queue.runs))
 
 

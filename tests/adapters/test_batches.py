@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.adapters.ec2.batches import BATCH, each
-from provisioner.core.errors import CloudError, Misconfigured, Throttled, Transient
+from provisioner.core.errors import CloudError, Misconfigured, NeedsOperator, Throttled, Transient
 
 ids = st.sets(st.integers(0, 400).map(lambda number: f"i-{number:017x}"), max_size=250)
 
@@ -85,3 +85,16 @@ def test_id_that_is_a_prefix_of_a_bad_id_is_not_refused() -> None:
 
     _, refused = each(refuse, ["i-1", "i-12", "i-123"], nowhere)
     assert refused.keys() == {"i-12"}
+
+
+def test_batch_is_not_split_without_credentials() -> None:
+    """The calls for the single zones would fail in the same way."""
+    made: list[list[str]] = []
+
+    def refuse(batch: list[str]) -> None:
+        made.append(batch)
+        raise NeedsOperator("log in", "ExpiredToken")
+
+    ids = [f"i-{number:017x}" for number in range(3)]
+    answers, refused = each(refuse, ids, lambda one: one[-1])
+    assert (answers, sorted(refused), made) == ([], ids, [ids])

@@ -2,9 +2,11 @@
 
 import pytest
 
-from provisioner.adapters.ec2.codes import ending, translate
+from provisioner.adapters.ec2.codes import decisive, ending, translate
 from provisioner.core import errors
+from provisioner.core.cloud.launches import Refusal
 from provisioner.core.cloud.machines import Ending
+from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.errors import CloudError
 
 MEANINGS = [
@@ -24,7 +26,12 @@ MEANINGS = [
     ("Throttling", errors.Throttled),
     ("InternalError", errors.Transient),
     ("Unavailable", errors.Transient),
-    ("ExpiredToken", errors.Transient),
+    # A person must act; the runs wait. (The codes of all services: test_credentials.py)
+    ("AuthFailure", errors.NeedsOperator),
+    ("ExpiredToken", errors.NeedsOperator),
+    ("OptInRequired", errors.NeedsOperator),
+    ("PendingVerification", errors.NeedsOperator),
+    ("RequestExpired", errors.NeedsOperator),
     ("InvalidLaunchTemplateName.NotFoundException", errors.Transient),
     ("InvalidPlacementGroup.Unknown", errors.Transient),
     ("InvalidPlacementGroup.InUse", errors.Transient),
@@ -51,11 +58,48 @@ def test_error_code_maps_to_error_class(code: str, meaning: type[CloudError]) ->
     assert code in str(error)
 
 
-def test_quota_of_zero_is_misconfigured() -> None:
-    """A quota of 0 needs the user to act; any other quota frees up when the installation's machines end."""
-    said = "You have requested more vCPU capacity than your current vCPU limit of {} allows"
-    assert type(translate("VcpuLimitExceeded", said.format(0))) is errors.Misconfigured
-    assert type(translate("VcpuLimitExceeded", said.format(10))) is errors.QuotaExceeded
+@pytest.mark.parametrize(
+    ("message", "vcpus", "machines"),
+    [
+        # As in many reports; the rest of the sentence differs.
+        ("You have requested more vCPU capacity than your current vCPU limit of 8 allows for the …", 8, None),
+        ("You have requested more vCPU capacity than your current vCPU limit of 0 allows for the …", 0, None),
+        ("You have requested more instances (1) than your current instance limit of 2 allows …", None, 2),
+        # Spot (nixops-aws#41, aws-parallelcluster#340).
+        ("Max spot instance count exceeded", None, None),
+    ],
+)
+def test_limit_in_the_message_of_a_quota_is_read(message: str, vcpus: int | None, machines: int | None) -> None:
+    """The core compares it with what the run needs; an old code for a quota has a number of machines."""
+    error = translate("VcpuLimitExceeded", message)
+    assert isinstance(error, errors.QuotaExceeded)
+    assert (error.vcpus, error.machines) == (vcpus, machines)
+
+
+OFFER = Offer(Market.SPOT, "g5.xlarge", "a")
+UNFULFILLABLE = Refusal(translate("UnfulfillableCapacity", "Unable to fulfill capacity"), OFFER)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "MaxSpotInstanceCountExceeded",
+        "InvalidParameterCombination",
+        "InsufficientInstanceCapacity",
+        "PendingVerification",
+        "RequestLimitExceeded",
+    ],
+)
+def test_any_other_code_decides_beside_unfulfillable_capacity(code: str) -> None:
+    """Otherwise a misconfigured launch would wait for capacity for ever, and a quota would make its offer dry."""
+    other = Refusal(translate(code, "as AWS says it"), OFFER)
+    assert decisive([UNFULFILLABLE, other]) == (other,)
+    assert decisive([other, UNFULFILLABLE, UNFULFILLABLE]) == (other,)
+
+
+def test_unfulfillable_capacity_alone_is_a_lack_of_capacity() -> None:
+    assert decisive([UNFULFILLABLE, UNFULFILLABLE]) == (UNFULFILLABLE, UNFULFILLABLE)
+    assert decisive([]) == ()
 
 
 def test_limit_of_placement_groups_says_what_to_do() -> None:

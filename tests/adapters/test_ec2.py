@@ -360,7 +360,7 @@ def test_missing_credentials_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with pytest.raises(errors.Misconfigured, match="AWS_PROFILE"):
+    with pytest.raises(errors.NeedsOperator, match="AWS_PROFILE"):
         Ec2("i", aws.Session("us-east-1", "http://127.0.0.1:9"), ["subnet-1"]).machines()
 
 

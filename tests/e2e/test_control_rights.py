@@ -3,17 +3,21 @@
 import ast
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import botocore.session
 import pytest
 from botocore import xform_name
 
 from provisioner import wiring
+from provisioner.core.errors import Misconfigured
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.machines import silence
 from provisioner.core.run.records import KnownMachine
 from provisioner.rehearsal.aws.calls import CONTROL
 from provisioner.rehearsal.aws.faults import Effect, Rule
+from provisioner.rehearsal.aws.rights import encoded
+from provisioner.rehearsal.aws.signatures import Caller
 from provisioner.rehearsal.fakes.clock import ListJournal
 from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.script import Script
@@ -61,9 +65,10 @@ def adapters_calls() -> set[tuple[str, str]]:
     loader = botocore.session.get_session()
     known = {
         xform_name(operation): (service, operation)
-        for service in ("ec2", "iam", "pricing", "s3", "ssm")
+        for service in ("ec2", "iam", "pricing", "s3", "ssm", "sts")
         for operation in loader.get_service_model(service).operation_names
     }
+    known["get_service_quota"] = "servicequotas", "GetServiceQuota"
     names = {
         node.attr
         for path in (*(ADAPTERS / "ec2").glob("*.py"), ADAPTERS / "s3.py")
@@ -81,7 +86,11 @@ def test_control_policy_allows_exactly_the_control_planes_calls(
     host = Hosts((Script(job="silent", silent_at=1, command=600), Script(command=0.1)))
     research = {"provision-research": ["sg-research"]}
     settings = {"profiles": {"research": "provision-research"}, "profile_security_groups": research}
-    with rig(tmp_path, monkeypatch, host=host, settings=settings, impairments=[{"type": "g6.xlarge"}]) as whole:
+    conditions: dict[str, Any] = {
+        "impairments": [{"type": "g6.xlarge"}],
+        "quotas": [{"type": "p4d.24xlarge", "market": "spot", "vcpus": 0}],
+    }
+    with rig(tmp_path, monkeypatch, host=host, settings=settings, **conditions) as whole:
         # A silent machine's status is checked; it is lost if it is impaired.
         silent = whole.start("true", name="silent", instance_type="g6.xlarge")
         whole.until(lambda: any(node.verdict for node in whole.service.installation.store.nodes(silent.id)))
@@ -106,6 +115,19 @@ def test_control_policy_allows_exactly_the_control_planes_calls(
         own = whole.start("true", name="own", owner="research")
         _, _, _, *done = whole.done(silent, mute, near, fine, own)
         assert [run.verdict and run.verdict.outcome for run in done] == [Outcome.SUCCEEDED] * 2
+        # A spot quota is read from Service Quotas, and an encoded denial is decoded.
+        poor = whole.start("true", name="poor", instance_type="p4d.24xlarge", use_spot_instance=True)
+        [refused] = whole.done(poor)
+        assert refused.verdict is not None
+        assert "L-7212CCBC (All P4, P3 and P2 Spot Instance Requests) is 0 vCPUs" in refused.verdict.reason
+        assert refused.verdict.reason.endswith("p4d.24xlarge needs 96 vCPUs")
+        hidden = encoded(Caller(CONTROL, "ec2", whole.double.region), "ec2:DescribeInstances", "*")
+        denial = f"You are not authorized. Encoded authorization failure message: {hidden}"
+        code = "UnauthorizedOperation"
+        rule = Rule(Effect.ERROR, action="DescribeInstances", code=code, message=denial, status=403, times=1)
+        whole.double.faults.add(rule)
+        with pytest.raises(Misconfigured, match="no policy allows"):
+            whole.service.installation.cloud.machines()
         bake_and_delete(whole)
         double = whole.double
         made = {(call.service, call.action) for call in double.calls.of(principal=CONTROL)}

@@ -3,12 +3,12 @@
 import itertools
 from collections.abc import Mapping
 
-from provisioner.core.errors import Transient
+from provisioner.core.errors import NeedsOperator, Transient
 from provisioner.core.run.records import Run
 from provisioner.core.run.states import State
 from provisioner.rehearsal.fakes.clock import ListJournal
 from provisioner.service.control_loop.one_pass import PassError
-from provisioner.service.control_loop.problems import Troubles
+from provisioner.service.control_loop.problems import Troubles, lines
 from tests.service.agents import Script
 from tests.service.trouble import Call, Fate
 from tests.service.world import World
@@ -105,3 +105,23 @@ def test_trouble_that_lasts_is_logged_every_ten_minutes() -> None:
         "still failing after 60 passes: cannot reach AWS at https://ec2.example.com (refused)",
         "still failing after 120 passes: cannot reach AWS at https://ec2.example.com (refused)",
     ]
+
+
+def test_errors_that_need_the_operator_are_one_error() -> None:
+    """They have one cause, whatever run and call they concern; another cause is logged at once."""
+    world = World()
+    journal = world.journal = ListJournal()
+    troubles = Troubles(world.installation)
+    object.__setattr__(world.installation, "journal", journal)
+    one, other = (NeedsOperator(f"{service} says log in", "ExpiredToken") for service in ("EC2", "S3"))
+    slow, blocked = Transient("slow", "SlowDown"), NeedsOperator("ask AWS", "Blocked")
+    lapsed = [PassError(one), *(PassError(other, run=f"r{number}") for number in range(9))]
+    for met in (lapsed, lapsed[1:], [PassError(slow), *lapsed[:1]], [PassError(blocked)], []):
+        troubles.met(met)
+    assert [line.get("error") or line["text"] for line in journal.told] == [
+        "ExpiredToken: EC2 says log in",
+        "SlowDown: slow",
+        "Blocked: ask AWS",
+        "resolved after 4 passes: Blocked: ask AWS",
+    ]
+    assert lines([*lapsed, PassError(slow, run="r1")]) == ["ExpiredToken: EC2 says log in", "run r1: SlowDown: slow"]

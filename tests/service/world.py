@@ -18,7 +18,7 @@ from provisioner.adapters.ssh.asyncssh import AsyncSsh
 from provisioner.core.access.callers import Caller
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.cloud.machines import MachineState
-from provisioner.core.errors import Misconfigured, NoAnswer, Throttled, Transient
+from provisioner.core.errors import Misconfigured, NeedsOperator, NoAnswer, Throttled, Transient
 from provisioner.core.protocol.words import Engine
 from provisioner.core.recipe.defaults import RecipeDefaults
 from provisioner.core.recipe.lists import ListOptions
@@ -302,13 +302,14 @@ class World:
         call = Call(port, method, len(self.calls), self.now(), self._about(args))
         self.calls.append(call)
         fate = self._fate(call)
-        self._spoiled = self._spoiled or (life is not None and fate is not Fate.NONE)
+        lapsed = port in ("cloud", "bucket") and self.model.conditions.lapsed(self.began, self.now())
+        self._spoiled = self._spoiled or lapsed or (life is not None and fate is not Fate.NONE)
         if life and fate is Fate.CRASH_BEFORE:
             raise self._crash(life)
         if life and fate is Fate.HANG and not life.hanging and self._hanging < HANGING_MOST:
             self._hang(life)
-        if port != "store" and fate is Fate.REFUSE:
-            raise (Throttled if call.number % 2 else Transient)("spoiled", "SlowDown")
+        if lapsed or (port != "store" and fate is Fate.REFUSE):
+            raise (Throttled, Transient, NeedsOperator)[2 if lapsed else call.number % 3]("spoiled: log in", "SlowDown")
         if port == "cloud" and fate is Fate.DENY:
             raise Misconfigured("spoiled", "UnauthorizedOperation")
         self.rules.before_call(port, method, args)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from itertools import groupby
 from typing import TypeVar
 
-from provisioner.core.errors import CloudError, Misconfigured, Retryable
+from provisioner.core.errors import CloudError, Misconfigured, NeedsOperator, Retryable
 
 R = TypeVar("R")
 
@@ -42,6 +42,8 @@ def each(
 
 def _smaller(batch: list[str], error: CloudError, zone: Callable[[str], str]) -> list[list[str]]:
     """Return the batches to try instead of a batch that failed; they leave out the ids to which the error applies."""
+    if isinstance(error, NeedsOperator):
+        return []
     if isinstance(error, Retryable):
         zones = [list(part) for _, part in groupby(batch, zone)]
         return zones if len(zones) > 1 else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from provisioner.adapters import aws
 from provisioner.adapters.ec2 import catalog, imaging, launching, listing, placement_groups, pricelist
 from provisioner.adapters.ec2.batches import each
 from provisioner.adapters.ec2.codes import translate
+from provisioner.adapters.ec2.explaining import Explaining
 from provisioner.core import errors
 from provisioner.core.cloud.launches import LaunchAnswer, LaunchRequest, Profile, Template
 from provisioner.core.cloud.machine_images import Ami, Image
@@ -46,8 +48,10 @@ class Ec2:
         """`subnets` are the ids of subnets, at most one per zone."""
         self._installation = installation
         self._subnets = tuple(subnets)
-        self._calls = calls or aws.Calls(translate)
+        self._calls = calls or aws.Calls(translate, session=session)
         self._session = session
+        self._explaining = Explaining(session, aws.Calls(translate))
+        self._calls.explain = self._explaining.denial
         #: Names of the launch templates that this process has made or found.
         self.known_templates: set[str] = set()
         #: Zones by machine id, from the last listing: calls are split by zone when one zone is broken.
@@ -162,7 +166,8 @@ class Ec2:
             raise
         # If the answer cannot be read, the fleet may exist: repeat the same request, as after a lost answer.
         with aws.reading("CreateFleet", errors.NoAnswer):
-            answer = launching.answer(request, response)
+            answer = launching.answer(request, response, self._calls.translate)
+        answer = replace(answer, refusals=tuple(map(self._explaining.quota, answer.refusals)))
         if not answer.machines:
             for refusal in answer.refusals:
                 self._learn(request, refusal.error)

@@ -7,10 +7,11 @@ Sources: EC2 API Reference, "Error codes"; EC2 User Guide, "Troubleshoot instanc
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from provisioner.adapters import aws
+from provisioner.adapters import aws, credentials
 from provisioner.core import errors
+from provisioner.core.cloud.launches import Refusal
 from provisioner.core.cloud.machines import Ending
 from provisioner.core.errors import CloudError
 
@@ -26,6 +27,7 @@ CODES: Mapping[str, type[CloudError]] = {
     "InsufficientVolumeCapacity": errors.NoCapacity,
     "ReservationCapacityExceeded": errors.NoCapacity,
     "SpotMaxPriceTooLow": errors.NoCapacity,
+    # Only if no other code stands beside it: see `decisive`.
     "UnfulfillableCapacity": errors.NoCapacity,
     # The type is not available in this zone (or not in this market): another offer may be.
     "Unsupported": errors.NoCapacity,
@@ -66,15 +68,19 @@ SETTINGS: Mapping[str, str] = {
 
 #: By error code: what to do, in addition to EC2's message.
 ADVICE: Mapping[str, str] = {
+    "MaxFleetCountExceeded": "delete EC2 Fleets that have no machines, or ask AWS for a higher limit",
     "PlacementGroupLimitExceeded": "delete placement groups that have no machines, or ask AWS for a higher limit",
 }
 
-#: Part of the message for a quota of 0. A run must not wait for such a quota: it stays 0 when machines end.
-_QUOTA_ZERO = re.compile(r"\blimit of 0\b")
+#: The limit in a message, for instance "your current vCPU limit of 8 allows". Spot's message has no number: it is only
+#: "Max spot instance count exceeded".
+_LIMIT = re.compile(r"\b(vCPU|instance) limit of (\d{1,9})\b")
 
 
 def translate(code: str, message: str) -> CloudError:
     """Return the error for EC2's `code`, which in a StateReason begins with `Server.` or `Client.`."""
+    if person := credentials.rejected(code, message):
+        return person
     side, _, bare = code.partition(".")
     meaning = CODES.get(code) or (CODES.get(bare) if side in ("Server", "Client") else None)
     if meaning is None:
@@ -84,9 +90,25 @@ def translate(code: str, message: str) -> CloudError:
         message = f"{message}; correct `{setting}` in the settings"
     if advice := ADVICE.get(code):
         message = f"{message.rstrip('.')}; {advice}"
-    if meaning is errors.QuotaExceeded and _QUOTA_ZERO.search(message):
-        meaning = errors.Misconfigured
+    if meaning is errors.QuotaExceeded:
+        unit, most = found.groups() if (found := _LIMIT.search(message)) else ("", "0")
+        return errors.QuotaExceeded(
+            message,
+            code,
+            vcpus=int(most) if unit == "vCPU" else None,
+            machines=int(most) if unit == "instance" else None,
+        )
     return meaning(message, code)
+
+
+def decisive(refusals: Iterable[Refusal]) -> tuple[Refusal, ...]:
+    """Return the refusals without UnfulfillableCapacity, if any other code is among them.
+
+    EC2 puts this code beside the true error, such as MaxSpotInstanceCountExceeded (Karpenter's documents,
+    "Troubleshooting") or InvalidParameterCombination (karpenter#5666).
+    """
+    found = tuple(refusals)
+    return tuple(each for each in found if each.error.code != "UnfulfillableCapacity") or found
 
 
 def ending(code: str, message: str) -> Ending:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from provisioner.adapters import aws
-from provisioner.adapters.ec2.codes import translate
+from provisioner.adapters.ec2.codes import decisive, translate
 from provisioner.core.cloud.launches import LaunchAnswer, LaunchedMachine, LaunchRequest, Refusal, Template
 from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.errors import Transient
@@ -101,7 +101,7 @@ def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
 
 
-def answer(request: LaunchRequest, response: Mapping[str, Any]) -> LaunchAnswer:
+def answer(request: LaunchRequest, response: Mapping[str, Any], translate: aws.Translate = translate) -> LaunchAnswer:
     """Return the machines and refusals in a CreateFleet answer with status 200; raises ValueError if it has neither."""
     machines = tuple(
         LaunchedMachine(instance_id, _offer(request, entry))
@@ -117,7 +117,7 @@ def answer(request: LaunchRequest, response: Mapping[str, Any]) -> LaunchAnswer:
         refusals.append(Refusal(error, offer if offer in request.offers else None))
     if not machines and not refusals:
         raise ValueError("neither machines nor errors")
-    return LaunchAnswer(machines, tuple(refusals), aws.date(response))
+    return LaunchAnswer(machines, decisive(refusals), aws.date(response))
 
 
 def _offer(request: LaunchRequest, entry: Mapping[str, Any]) -> Offer:

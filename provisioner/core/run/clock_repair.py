@@ -26,7 +26,7 @@ LONGEST: Mapping[Waiting | None, float] = {
     Waiting.CAPACITY: capacity.LONGEST,
     Waiting.QUOTA: launch_answers.LONGEST,
     Waiting.THROTTLE: launch_answers.LONGEST,
-    Waiting.OPERATOR: launch_answers.LONGEST_OURS,
+    Waiting.OPERATOR: launch_answers.LONGEST,
     Waiting.LIMIT: launching.ROOM_EVERY,
     Waiting.CONFIGURATION: launching.TEMPLATE_EVERY,
 }

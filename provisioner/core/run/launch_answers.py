@@ -1,7 +1,9 @@
 """Apply the answer to a launch: each of its runs gets a machine, waits for its next try, or ends."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from provisioner.core.cloud.launches import Refusal
 from provisioner.core.errors import CloudError, Misconfigured, NeedsOperator, NoCapacity, QuotaExceeded
@@ -13,13 +15,8 @@ from provisioner.core.run.records import Assignment, Drought, KnownMachine, Laun
 from provisioner.core.run.states import State, Waiting, transition
 from provisioner.core.run.work_order import recipe_of
 
-#: Seconds of the first wait, by cause, after errors that would recur with other offers. The wait doubles up to LONGEST,
-#: or up to LONGEST_OURS for Waiting.OPERATOR.
-FIRST = {Waiting.CAPACITY: 30.0, Waiting.QUOTA: 60.0, Waiting.THROTTLE: 2.0, Waiting.OPERATOR: 2.0}
-#: Causes that are independent of the market: the next market would fail in the same way.
-OURS = frozenset({Waiting.THROTTLE, Waiting.OPERATOR})
-#: The longest wait, in seconds, after a fault of this computer: the operator may repair it at any time.
-LONGEST_OURS = 30.0
+#: Seconds of the first wait, by cause, after errors that would recur with other offers. The wait doubles up to LONGEST.
+FIRST = {Waiting.CAPACITY: 30.0, Waiting.QUOTA: 60.0, Waiting.THROTTLE: 2.0, Waiting.OPERATOR: 60.0}
 LONGEST = 600.0
 #: Errors that make the refused offer dry, so that the next launch requests others.
 DRYING = (NoCapacity, Misconfigured)
@@ -36,13 +33,14 @@ def answered(
     epoch: int,
     now: float,
     kept: Sequence[Assignment] = (),
+    vcpus: Mapping[str, int] = MappingProxyType({}),
 ) -> list[Record]:
     """Return the records to save, in one transaction, after the answer to a launch.
 
     `runs` are the runs of the launch. Those that are still launching get a machine each, in order, or the only run of a
     launch of machines that work together gets all of them. Surplus machines are to be terminated, and surplus runs wait
     or are refused. `droughts` are by id. `kept` are the nodes whose machines the only run of a launch for some of its
-    ranks uses again.
+    ranks uses again. `vcpus` is as in `unfilled`.
     """
     waiting = [run for run in runs if run.launch == launch.id and run.state is State.LAUNCHING]
     each = launch.request.count if launch.request.together else 1
@@ -60,7 +58,7 @@ def answered(
         records.append(replace(spare, end_wanted_at=now, end_wanted_for=why))
     for run in waiting[served:]:
         recipe = recipe_of(run)
-        waits = unfilled(run, refusals, len(recipe.spec.markets) if recipe else 1, now)
+        waits = unfilled(run, refusals, len(recipe.spec.markets) if recipe else 1, now, vcpus)
         records += [waits, story.no_machine(waits, launch.id, now)]
     return [*records, *closed(launch, machines, refusals, droughts, now)]
 
@@ -114,6 +112,7 @@ def _bound(
         ranks_stop=None,
         kept_until=None,
         dry_launches=0,
+        hopeless_launches=0,
         tier=0,
         waiting=None,
         waiting_for="",
@@ -212,44 +211,92 @@ def adopted(
     return [*over, *taken, run, *machines, *(story.adopted(run, machine, now) for machine in machines)]
 
 
-def unfilled(run: Run, refusals: Sequence[Refusal], tiers: int, now: float) -> Run:
+def unfilled(
+    run: Run,
+    refusals: Sequence[Refusal],
+    tiers: int,
+    now: float,
+    vcpus: Mapping[str, int] = MappingProxyType({}),
+) -> Run:
     """Return the run, queued again with the cause and the time of the next try, or refused if no try can succeed.
 
     Refused offers without capacity are dry now, so the next try may follow at once with other offers. After an error
-    that would recur in the next try, the run tries its next market, or waits.
+    that would recur in the next try, the run tries its next market, or waits. `vcpus` has the vCPUs of the instance
+    types that the launch requested, as far as they are known: a quota that is too small for all of them is permanent.
     """
     tried = tuple(Tried(_subject(refusal), _code(refusal.error), now) for refusal in refusals)
-    run = replace(
-        run,
-        launch="",
-        tried=(run.tried + tried)[-REMEMBERED:],
-        dry_launches=run.dry_launches + 1,
-    )
     errors = [refusal.error for refusal in refusals]
-    if errors and all(isinstance(error, Misconfigured) for error in errors):
-        return refuse(run, str(errors[0]), now)
-    run = replace(run, state=transition(run.state, State.QUEUED))
     # A quota does not belong to an offer: another zone has the same quota, so no offer becomes dry.
     whole = [refusal.error for refusal in refusals if refusal.offer is None or not isinstance(refusal.error, DRYING)]
     cause = _cause(whole or errors)
     text = "; ".join(dict.fromkeys(map(str, errors))) or "EC2 launched too few machines and returned no error"
+    never = _never(run, refusals, vcpus)
+    run = replace(
+        run,
+        launch="",
+        tried=(run.tried + tried)[-REMEMBERED:],
+        hopeless_launches=run.hopeless_launches + 1 if never else 0,
+    )
+    if errors and all(isinstance(error, Misconfigured) for error in errors):
+        return refuse(run, str(errors[0]), now)
+    if run.hopeless_launches >= tiers:
+        return refuse(run, f"{text}; {never}", now)
+    run = replace(run, state=transition(run.state, State.QUEUED))
+    if cause is Waiting.OPERATOR:
+        # Such a try says nothing about capacity.
+        wait = min(LONGEST, FIRST[cause] * 2 ** (_last_tries(run.tried, {_code(error) for error in errors}) - 1))
+        return replace(run, waiting=cause, waiting_for=text, next_try_at=now + wait)
+    run = replace(run, dry_launches=run.dry_launches + 1)
     # Within a round through all markets, try the next market at once. Wait after a round that gave no machine.
     rounds, within = divmod(run.dry_launches, tiers)
-    at_once = errors and (not whole or within > 0) and cause not in OURS
-    longest = LONGEST_OURS if cause is Waiting.OPERATOR else LONGEST
-    wait = 0.0 if at_once else min(longest, FIRST[cause] * 2 ** min(max(rounds - 1, 0), 10))
-    tier = (run.tier + 1) % tiers if whole and cause not in OURS else run.tier
+    at_once = errors and (not whole or within > 0) and cause is not Waiting.THROTTLE
+    wait = 0.0 if at_once else min(LONGEST, FIRST[cause] * 2 ** min(max(rounds - 1, 0), 10))
+    tier = (run.tier + 1) % tiers if whole and cause is not Waiting.THROTTLE else run.tier
     return replace(run, waiting=cause, waiting_for=text, next_try_at=now + wait, tier=tier)
 
 
 def _cause(errors: Sequence[CloudError]) -> Waiting:
-    if any(isinstance(error, QuotaExceeded) for error in errors):
-        return Waiting.QUOTA
     if any(isinstance(error, NeedsOperator) for error in errors):
         return Waiting.OPERATOR
+    if any(isinstance(error, QuotaExceeded) for error in errors):
+        return Waiting.QUOTA
     if not errors or any(isinstance(error, NoCapacity | Misconfigured) for error in errors):
         return Waiting.CAPACITY
     return Waiting.THROTTLE
+
+
+def _last_tries(tried: Sequence[Tried], codes: Collection[str]) -> int:
+    """Return the number of the latest tries in a row that failed with these codes; a try may have several entries."""
+    last = itertools.takewhile(lambda each: each.code in codes, reversed(tried))
+    return len({each.at for each in last})
+
+
+def _never(run: Run, refusals: Sequence[Refusal], vcpus: Mapping[str, int]) -> str:
+    """Return why the quotas can never be enough for the run, with any type of the launch; else ""."""
+    reasons, types, hopeless = dict[str, None](), set(vcpus), set[str]()
+    for refusal in refusals:
+        concerned = {refusal.offer.instance_type} if refusal.offer else set(vcpus) or {"a machine"}
+        types |= concerned
+        if isinstance(refusal.error, Misconfigured):
+            hopeless |= concerned
+        elif too_much := _too_much(run.together, concerned, refusal.error, vcpus):
+            reasons[too_much] = None
+            hopeless |= concerned
+    return "; ".join(reasons) if types == hopeless else ""
+
+
+def _too_much(machines: int, types: Collection[str], error: CloudError, vcpus: Mapping[str, int]) -> str:
+    """Return how much the machines, of one of these types, need, if it is more than the quota; else ""."""
+    if not isinstance(error, QuotaExceeded):
+        return ""
+    if error.machines is not None and machines > error.machines:
+        return f"the run needs {machines} machine{'' if machines == 1 else 's'}"
+    least = machines * min((vcpus[name] for name in types if name in vcpus), default=0)
+    if error.vcpus is None or (least <= error.vcpus and error.vcpus > 0):
+        return ""
+    named = " or ".join(sorted(types))
+    each = f"{machines} machines of {named} need" if machines > 1 else f"{named} needs"
+    return f"{each} {least or 'some'} vCPUs"
 
 
 def _subject(refusal: Refusal) -> str:

@@ -102,6 +102,8 @@ class Run:
     tier: int = 0
     #: Number of launches in a row that gave the run no machine.
     dry_launches: int = 0
+    #: Number of launches in a row that a quota refused because it can never be enough for the run.
+    hopeless_launches: int = 0
     waiting: Waiting | None = None
     waiting_for: str = ""
     tried: tuple[Tried, ...] = ()

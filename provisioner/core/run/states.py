@@ -59,5 +59,5 @@ class Waiting(StrEnum):
     THROTTLE = "throttle"
     CONFIGURATION = "configuration"
     PREVIOUS_MACHINE = "previous machine"
-    #: A fault of the control host, which its operator must repair.
+    #: A fault of the control host or of the AWS account, such as expired credentials, which only a person can end.
     OPERATOR = "operator"

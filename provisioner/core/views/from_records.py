@@ -61,7 +61,7 @@ def schedule(item: jobs.Job, upcoming: Sequence[float], run: records.Run | None)
             at=moment(item.tick),
             run=item.tick_run or None,
             state=run.state if run else None,
-            outcome=verdict.outcome if verdict else outcome or None,
+            outcome=verdict.outcome if verdict else (None if item.tick_run else outcome) or None,
             exit_code=verdict.exit_code if verdict else None,
             process_exit_code=verdict.process_exit_code if verdict else None,
             reason=verdict.reason if verdict else reason or None,

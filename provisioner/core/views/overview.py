@@ -15,6 +15,7 @@ class Queue:
     cause: str
     runs: int
     next_try_at: Moment
+    text: Annotated[str, "What the operator must do, if the runs wait for the operator; else empty."] = ""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,10 @@ class Top:
     unpriced: Annotated[int, "Number of machines whose price is unknown."]
     waiting: tuple[Queue, ...]
     foreign: Annotated[tuple[str, ...], "Ids of machines whose launch this store did not make."]
-    hindrance: Annotated[str, "Why the control plane decides nothing now, such as a wrong clock; empty if it works."]
+    hindrance: Annotated[
+        str,
+        "Why the control plane can do nothing now, such as a wrong clock or expired credentials; empty if it works.",
+    ]
     more: Annotated[int, "Runs that are not shown."]
     runs: Annotated[
         tuple[Live, ...],
@@ -59,5 +63,8 @@ class Server:
     served: Annotated[bool, "Whether a daemon makes passes: this server, or another one on the same store."]
     unfinished: Annotated[bool, "Whether a run of the caller is unfinished, or, for an admin, any machine or launch."]
     foreign: Annotated[tuple[str, ...], "For an admin: ids of machines whose launch this store did not make."]
-    hindrance: Annotated[str, "Why the control plane decides nothing now, such as a wrong clock; empty if it works."]
+    hindrance: Annotated[
+        str,
+        "Why the control plane can do nothing now, such as a wrong clock or expired credentials; empty if it works.",
+    ]
     owners: Annotated[tuple[str, ...], "The caller's; the first is the default for job names without an owner."] = ()

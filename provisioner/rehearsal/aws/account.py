@@ -103,6 +103,11 @@ class Account:
                 zones.setdefault(offering["InstanceType"], set()).add(offering["Location"])
         return zones
 
+    @property
+    def instance_types(self) -> tuple[str, ...]:
+        """The names of the instance types that the region offers."""
+        return tuple(self._zones)
+
     def instance_type(self, name: str) -> InstanceType | None:
         """Return the properties of an instance type that affect a launch; None if the region does not offer it."""
         if name not in self._zones or name not in INSTANCE_TYPES:

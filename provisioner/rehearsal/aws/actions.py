@@ -110,6 +110,8 @@ ASKS: Mapping[tuple[str, str], tuple[Ask, ...]] = {
     ("ecr", "GetAuthorizationToken"): _asks(On.ANYTHING, "ecr:GetAuthorizationToken"),
     # STS answers every caller that has credentials.
     ("sts", "GetCallerIdentity"): (),
+    ("sts", "DecodeAuthorizationMessage"): _asks(On.ANYTHING, "sts:DecodeAuthorizationMessage"),
+    ("servicequotas", "GetServiceQuota"): _asks(On.ANYTHING, "servicequotas:GetServiceQuota"),
     ("s3", "GetObject"): _asks(On.OBJECT, "s3:GetObject"),
     ("s3", "HeadObject"): _asks(On.OBJECT, "s3:GetObject"),
     ("s3", "PutObject"): _asks(On.OBJECT, "s3:PutObject"),

@@ -3,6 +3,9 @@
 This module itself allows nothing, except to the account's administrator, who may do everything.
 """
 
+import base64
+import json
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -47,6 +50,19 @@ def secret_arn(region: str, id: str) -> str:
     return id if id.startswith("arn:") else f"{first}:secret:{id}-random"
 
 
+def encoded(caller: Caller, action: str, resource: str) -> str:
+    """Return the encoded reason of EC2's denials, different each time (STS API, "DecodeAuthorizationMessage")."""
+    context = {"principal": {"arn": _arn(caller)}, "action": action, "resource": resource}
+    # Assumed: no policy of an installation has an explicit deny.
+    said = {"allowed": False, "explicitDeny": False, "context": context, "nonce": secrets.token_hex(4)}
+    return base64.urlsafe_b64encode(json.dumps(said).encode()).decode()
+
+
+def _arn(caller: Caller) -> str:
+    session = caller.principal.partition(":")[2]
+    return f"arn:aws:sts::{ID}:assumed-role/machine/{session}" if session else f"arn:aws:iam::{ID}:user/control"
+
+
 class Known(Protocol):
     """The facts about EC2's resources that are needed to decide whether a call is allowed."""
 
@@ -82,10 +98,21 @@ class Rights:
                     raise Refused("AccessDenied", "Access Denied", 403)
                 code = "UnauthorizedOperation" if call.service == "ec2" else "AccessDenied"
                 message = f"You are not authorized to perform: {action} on resource: {resource}"
-                if call.service in ("ssm", "secretsmanager", "ecr"):
+                if call.service == "ec2":
+                    message += f". Encoded authorization failure message: {encoded(caller, action, resource)}"
+                if call.service in ("ssm", "secretsmanager", "servicequotas", "ecr"):
                     # Services with a JSON protocol have another code (each API Reference, "Common errors").
                     raise Refused("AccessDeniedException", message, 400)
                 raise Refused(code, message, 403)
+
+    @staticmethod
+    def decoded(message: str) -> str:
+        """Return the text of a message that `encoded` made, for DecodeAuthorizationMessage; raises Refused."""
+        try:
+            return base64.urlsafe_b64decode(message).decode()
+        except ValueError as error:
+            said = "Message is not valid"
+            raise Refused("InvalidAuthorizationMessageException", said, 400) from error
 
     def may_list(self, caller: Caller, call: Call) -> bool:
         """Return whether the caller may list the key of the call (ceph/ceph#68577: `s3:prefix` is the key)."""

@@ -76,12 +76,27 @@ class Identities:
             principal, credentials = self._keys.get(access_key, ("", Credentials("", "", "", 0.0)))
         token = request.headers.get("x-amz-security-token", "")
         if not principal or not hmac.compare_digest(token, credentials.token):
-            raise Refused("InvalidClientTokenId", "The security token included in the request is invalid.", 403)
+            raise _unknown(service)
         if credentials.expires_at < time.time():
             raise Refused("ExpiredToken", "The provided token has expired.", 403)
         if not hmac.compare_digest(_signature(request, credentials, service, region, signed.split(";")), signature):
             raise Refused("SignatureDoesNotMatch", "The request signature does not match the signature provided.", 403)
         return Caller(principal, service, region)
+
+
+def _unknown(service: str) -> Refused:
+    """Return the service's error for an unknown access key: each API Reference, "Common errors" or "Error codes"."""
+    match service:
+        case "ec2":
+            return Refused("AuthFailure", "AWS was not able to validate the provided access credentials", 401)
+        case "s3":
+            return Refused(
+                "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.", 403
+            )
+        case "iam" | "sts":
+            return Refused("InvalidClientTokenId", "The security token included in the request is invalid.", 403)
+        case _:
+            return Refused("UnrecognizedClientException", "The security token included in the request is invalid.", 400)
 
 
 def service_of(request: Request) -> str:

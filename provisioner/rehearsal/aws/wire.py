@@ -119,6 +119,15 @@ def write(service: str, action: str, result: Mapping[str, Any]) -> Answer:
     return _xml(200, root)
 
 
+def write_query(service: str, action: str, result: Mapping[str, str]) -> Answer:
+    """Return an answer with status 200 in the query protocol."""
+    root = ET.Element(f"{action}Response", xmlns=_service(service).metadata["xmlNamespace"])
+    holder = ET.SubElement(root, f"{action}Result")
+    for name, text in result.items():
+        ET.SubElement(holder, name).text = text
+    return _xml(200, root)
+
+
 def _structure(parent: ET.Element, shape: Any, value: Mapping[str, Any]) -> None:
     for name, item in value.items():
         if item is not None:

@@ -3,7 +3,7 @@
 import base64
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC
 from typing import Any
 
@@ -11,6 +11,7 @@ from provisioner.core.cloud.machines import MachineState
 from provisioner.core.cloud.offers import Market, Offer
 from provisioner.rehearsal.aws.calls import Call, NotPlayed
 from provisioner.rehearsal.aws.refused import Refused
+from provisioner.rehearsal.ec2 import quotas
 from provisioner.rehearsal.ec2.filters import fits, tagged
 from provisioner.rehearsal.ec2.instance import Content, FleetRequest, Instance
 from provisioner.rehearsal.ec2.machine_image_api import ImageCalls
@@ -84,6 +85,14 @@ class Ec2:
         if call.parameters.get("DryRun"):
             raise NotPlayed(f"{call.action} with DryRun")
         return self.calls[call.action](call.parameters)
+
+    def lapsed(self) -> bool:
+        """Return whether the control plane's login has expired."""
+        return self._model.conditions.lapsed(self._model.began, self._now())
+
+    def quota(self, code: str, types: Collection[str]) -> int:
+        """Return the value of a quota of vCPUs of some of these instance types; raises Refused for an unknown code."""
+        return quotas.value(self._model.conditions.quotas, code, types, set(self._model.subnets.values()))
 
     # Launching
 

@@ -129,6 +129,22 @@ class FleetLimit:
 
 
 @dataclass(frozen=True)
+class Verification:
+    """From `at` until `ends` AWS verifies the account: every launch is refused with PendingVerification."""
+
+    at: float
+    ends: float
+
+
+@dataclass(frozen=True)
+class Lapse:
+    """From `at` until `ends` the control plane's login has expired: AWS refuses every call that it makes."""
+
+    at: float
+    ends: float
+
+
+@dataclass(frozen=True)
 class Unheeded:
     """The first `times` TerminateInstances calls for a machine succeed without an effect.
 
@@ -173,10 +189,20 @@ class Conditions:
     zone_troubles: tuple[ZoneTrouble, ...] = ()
     absences: tuple[Absence, ...] = ()
     fleet_limits: tuple[FleetLimit, ...] = ()
+    verifications: tuple[Verification, ...] = ()
+    lapses: tuple[Lapse, ...] = ()
     unheeded: tuple[Unheeded, ...] = ()
     #: Whether a replayed CreateFleet returns the same machines with different errors. Assumed: AWS does not document
     #: the answer to a replayed instant fleet.
     replay_errors: bool = False
+
+    def lapsed(self, began: float, now: float) -> bool:
+        """Return whether the control plane's login has expired at `now`; the double started at the time `began`."""
+        return any(began + one.at <= now < began + one.ends for one in self.lapses)
+
+    def unverified(self, began: float, now: float) -> bool:
+        """Return whether AWS verifies the account at `now`; the double started at the time `began`."""
+        return any(began + one.at <= now < began + one.ends for one in self.verifications)
 
     def capacity_of(self, offer: Offer, began: float, now: float) -> Capacity | None:
         """Return the rule that applies to the offer now, or None; the double started at the Unix time `began`."""

@@ -17,7 +17,7 @@ from typing import TypeVar
 from provisioner.core.cloud.machines import ENDING, MachineState
 from provisioner.core.cloud.offers import InstanceType, Market, Offer
 from provisioner.rehearsal.aws.refused import Refused
-from provisioner.rehearsal.ec2 import listing
+from provisioner.rehearsal.ec2 import listing, quotas
 from provisioner.rehearsal.ec2.conditions import Breakdown, Conditions, Interruption, Rebalance, Unheeded
 from provisioner.rehearsal.ec2.instance import (
     Booted,
@@ -155,8 +155,7 @@ class Model:
         if lives and all(life is None or life.state == MachineState.TERMINATED for life in lives):
             raise Refused("IdempotentInstanceTerminated", "The instances launched by this token have been terminated.")
         if self.conditions.replay_errors:
-            said = "There is not enough capacity to fulfil your request."
-            others = [OfferError(offer, "UnfulfillableCapacity", said) for offer, _ in request.overrides]
+            others = [OfferError(offer, *quotas.UNFULFILLABLE) for offer, _ in request.overrides]
             return dataclasses.replace(answer, errors=tuple(others))
         return answer
 
@@ -175,6 +174,8 @@ class Model:
                 error = self._why_not(offer, subnet, template.content.image, request.group, now, others)
                 if error:
                     errors.append(error)
+                    if offer.market is Market.SPOT and not error.code.startswith("Insufficient"):
+                        errors.append(OfferError(offer, *quotas.UNFULFILLABLE))
                     break
                 token = f"{fleet}-{len(machines)}"
                 machines.append((self._launch(offer, subnet, template, request, token, now), offer))
@@ -195,23 +196,18 @@ class Model:
         live = [one for one in self._instances.values() if one.state != MachineState.TERMINATED]
         if group and (misplaced := self.groups.why_no_machine(group, offer, kind, live, now)):
             return OfferError(offer, *misplaced)
-        for quota in self.conditions.quotas:
-            if quota.where.fits(offer):
-                used = sum(self._vcpus(one) for one in live if quota.where.fits(one.offer))
-                if used + (1 + others) * kind.vcpus > quota.vcpus:
-                    spot = offer.market is Market.SPOT
-                    code = "MaxSpotInstanceCountExceeded" if spot else "VcpuLimitExceeded"
-                    said = (
-                        f"You have requested more vCPU capacity than your current vCPU limit of {quota.vcpus} allows."
-                    )
-                    return OfferError(offer, code, said)
+        if self.conditions.unverified(self.began, now):
+            return OfferError(offer, *quotas.UNVERIFIED)
+        offers = [one.offer for one in live]
+        if exceeded := quotas.why_no_machine(self.conditions.quotas, offer, offers, self._vcpus, others):
+            return OfferError(offer, *exceeded)
         rule = self.conditions.capacity_of(offer, self.began, now)
         if rule and rule.machines is not None and sum(one.offer == offer for one in live) + others >= rule.machines:
             return OfferError(offer, rule.code, rule.message)
         return None
 
-    def _vcpus(self, instance: Instance) -> int:
-        kind = self._types(instance.offer.instance_type)
+    def _vcpus(self, instance_type: str) -> int:
+        kind = self._types(instance_type)
         return kind.vcpus if kind else 0
 
     def price(self, offer: Offer, now: float) -> float | None:

@@ -6,7 +6,7 @@ Plain fields make its calls fail. Its machines exist only in the model: no machi
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
-from provisioner.adapters.ec2.codes import ending, translate
+from provisioner.adapters.ec2.codes import decisive, ending, translate
 from provisioner.core.cloud.launches import LaunchAnswer, LaunchedMachine, LaunchRequest, Profile, Refusal
 from provisioner.core.cloud.machine_images import Ami, AmiState, Image
 from provisioner.core.cloud.machines import ENDING, Listing, Machine
@@ -119,7 +119,7 @@ class FakeCloud:
             raise self._error(refused.code, refused.message) from refused
         machines = tuple(LaunchedMachine(instance_id, offer) for instance_id, offer in answer.machines)
         refusals += tuple(Refusal(self._error(one.code, one.message), one.offer) for one in answer.errors)
-        return self._leave("launch", LaunchAnswer(machines, refusals, now))
+        return self._leave("launch", LaunchAnswer(machines, decisive(refusals), now))
 
     def _ensure_group(self, name: str, tags: Mapping[str, str], now: float) -> None:
         try:

@@ -116,6 +116,11 @@ class LaunchSites:
         self._catalogs[key] = known
         return known
 
+    def vcpus(self, types: Collection[str]) -> Mapping[str, int]:
+        """Return the vCPUs of those of these instance types that a catalog in memory has."""
+        catalogs = list(self._catalogs.values())
+        return {name: each.types[name].vcpus for name in types for each in catalogs if name in each.types}
+
     def catalog_to_check(self, types: Collection[str], at_most: float = CATALOG_TTL) -> Catalog:
         """Return a catalog with which to check a recipe, at most `at_most` seconds old.
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from provisioner.core.cloud.launches import LaunchAnswer, LaunchedMachine, Refusal
-from provisioner.core.errors import ClockWrong, CloudError, Conflict, NoAnswer, Retryable
+from provisioner.core.errors import ClockWrong, CloudError, Conflict, NeedsOperator, NoAnswer, Retryable
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import story
 from provisioner.core.run.launch_answers import answered, unfilled
@@ -59,9 +59,7 @@ class Launches:
             site = self._sites.site(profile, {name for _, recipe in waiting for name in recipe.spec.instance_types})
         except CloudError as error:
             # Treat the error like the answer to a launch: a permanent error ends the runs; after others, the runs wait.
-            refusals = (Refusal(error),)
-            runs = [unfilled(run, refusals, len(recipe.spec.markets), now) for run, recipe in waiting]
-            installation.save(self._planned(plan, runs, causes, now), epoch=epoch)
+            self._save_unfilled(plan, waiting, error, now, epoch)
             return []
         droughts = {each.id: each for each in plan.live.droughts}
         health = {each.id: each for each in plan.live.templates}
@@ -73,6 +71,17 @@ class Launches:
         records += self._planned(plan, [*launched.runs, *refused], causes, now)
         stored = installation.save(records, epoch=epoch)
         return [each for each in stored if isinstance(each, Launch)]
+
+    def hold(self, plan: Plan, error: NeedsOperator, epoch: int) -> None:
+        """Store that the due runs wait for the operator, without a call to the cloud."""
+        self._save_unfilled(plan, plan.due.runs, error, plan.now, epoch)
+
+    def _save_unfilled(
+        self, plan: Plan, waiting: Sequence[tuple[Run, Recipe]], error: CloudError, now: float, epoch: int
+    ) -> None:
+        runs = [unfilled(run, (Refusal(error),), len(recipe.spec.markets), now) for run, recipe in waiting]
+        causes = {run.id: run.waiting for run, _ in waiting}
+        self._installation.save(self._planned(plan, runs, causes, now), epoch=epoch)
 
     @staticmethod
     def _planned(plan: Plan, runs: Iterable[Run], causes: Mapping[str, Waiting | None], now: float) -> list[Record]:
@@ -157,7 +166,8 @@ class Launches:
             records = joined(launch, run, machines, answer.refusals, droughts, epoch, now)
         else:
             again = self._kept(runs[0], now) if launch.ranks and runs else ()
-            records = answered(launch, runs, machines, answer.refusals, droughts, epoch, now, again)
+            vcpus = self._sites.vcpus({offer.instance_type for offer in launch.request.offers})
+            records = answered(launch, runs, machines, answer.refusals, droughts, epoch, now, again, vcpus)
         return [each for each in installation.save(records, epoch=epoch) if isinstance(each, Node)]
 
     def _kept(self, run: Run, now: float) -> list[Assignment]:

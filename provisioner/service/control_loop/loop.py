@@ -4,8 +4,17 @@ import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeGuard
 
-from provisioner.core.errors import CloudError, LeaseLost, ProvisionError, Retryable, WrongStore
+from provisioner.core.errors import (
+    ClockWrong,
+    CloudError,
+    LeaseLost,
+    NeedsOperator,
+    ProvisionError,
+    Retryable,
+    WrongStore,
+)
 from provisioner.ports.store import Lease
 from provisioner.service.control_loop.one_pass import PassError, PassResult
 from provisioner.service.control_loop.ownership import claim, compare
@@ -85,7 +94,10 @@ class Loop:
         if self._lease is not None:
             try:
                 claim(self._installation)
-            except ProvisionError:
+            except ProvisionError as error:
+                if _needs_person(error):
+                    with contextlib.suppress(ProvisionError):
+                        self._reconciler.hold(self._lease, error)
                 self.release()
                 raise
             self._claimed_at = self._installation.clock.elapsed()
@@ -122,7 +134,7 @@ class Loop:
             return None
         except Retryable as error:
             # The bucket's owner cannot be read yet, so this process must not act.
-            return PassResult(busy=True, errors=[PassError(error)])
+            return PassResult(busy=not _needs_person(error), errors=[PassError(error)])
 
     def when_due(self) -> PassResult | None:
         """Make a pass if one is due and return its result, else None; for callers that do other work between passes."""
@@ -228,3 +240,8 @@ class Loop:
         # Wait at least `glance`: a try that fails at once must not be repeated in a busy loop.
         wait = this_pass.next_try_at - self._installation.clock.now()
         return min(self._intervals.idle, max(self._intervals.glance, wait))
+
+
+def _needs_person(error: Exception) -> TypeGuard[NeedsOperator]:
+    """Return whether the operator must act, so that the next try may wait. A wrong clock is compared in every pass."""
+    return isinstance(error, NeedsOperator) and not isinstance(error, ClockWrong)

@@ -8,7 +8,7 @@ listing.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from provisioner.core.errors import CloudError, Transient
+from provisioner.core.errors import CloudError, NeedsOperator, Transient
 from provisioner.core.protocol.keys import log_folder
 from provisioner.core.run import clock_repair, progress, story
 from provisioner.core.run.machines.silence import Hearing, are_we_deaf, is_silent
@@ -88,6 +88,11 @@ class Reconciler:
         current.attempt(self._uploads.collect)
         self._sum_up(current, planned)
         return current.result
+
+    def hold(self, lease: Lease, error: NeedsOperator) -> None:
+        """Store that the due runs wait for the operator: no pass can be made because of this error."""
+        current = Pass(self._installation, lease.epoch)
+        self._launches.hold(current.plan(), error, lease.epoch)
 
     def _repair(self, current: Pass) -> None:
         """Correct stored times that a wrong clock set."""

@@ -19,7 +19,7 @@ from provisioner.core.errors import (
 )
 from provisioner.core.protocol.messages import Stop
 from provisioner.core.protocol.words import Outcome
-from provisioner.core.run.launch_answers import LONGEST, LONGEST_OURS, REMEMBERED, Found, adopted, answered, unfilled
+from provisioner.core.run.launch_answers import LONGEST, REMEMBERED, Found, adopted, answered, unfilled
 from provisioner.core.run.records import Event, KnownMachine, Launch, Node, Record, Run
 from provisioner.core.run.states import State, Waiting
 from tests.support.samples import NOW, SPOT_A, at_work, machine, node, run, site
@@ -27,7 +27,7 @@ from tests.support.samples import NOW, SPOT_A, at_work, machine, node, run, site
 SPOT_B = replace(SPOT_A, zone="b")
 LAUNCHING = run(state=State.LAUNCHING, launch="l1")
 EMPTY, FULL, DENIED = NoCapacity("none", "ICE"), QuotaExceeded("full", "Max"), Misconfigured("denied", "Unauthorized")
-SHORT = NeedsOperator("no file left", "EMFILE")
+SHORT = NeedsOperator("the token has expired; log in", "ExpiredToken")
 SLOW, FAULT = Throttled("slow", "RequestLimitExceeded"), Transient("oops", "InternalError")
 
 
@@ -52,9 +52,11 @@ def after(*refusals: Refusal, tiers: int = 1, before: Run = LAUNCHING) -> Run:
         ([Refusal(SLOW)], 2, Waiting.THROTTLE, 2, 0),
         ([Refusal(FAULT)], 2, Waiting.THROTTLE, 2, 0),
         ([Refusal(FAULT, SPOT_A)], 2, Waiting.THROTTLE, 2, 0),
-        # A shortage of this computer affects every market.
-        ([Refusal(SHORT)], 2, Waiting.OPERATOR, 2, 0),
-        ([Refusal(SHORT, SPOT_A), Refusal(EMPTY, SPOT_B)], 1, Waiting.OPERATOR, 2, 0),
+        # A fault that a person must end affects every market.
+        ([Refusal(SHORT)], 2, Waiting.OPERATOR, 60, 0),
+        ([Refusal(SHORT, SPOT_A), Refusal(EMPTY, SPOT_B)], 1, Waiting.OPERATOR, 60, 0),
+        ([Refusal(SHORT, SPOT_A), Refusal(FULL, SPOT_B)], 1, Waiting.OPERATOR, 60, 0),
+        ([Refusal(SHORT, SPOT_A), Refusal(DENIED, SPOT_B)], 1, Waiting.OPERATOR, 60, 0),
         # An empty answer, or a launch without machines found by tag.
         ([], 1, Waiting.CAPACITY, 30, 0),
     ],
@@ -97,7 +99,7 @@ def test_number_of_recorded_tries_is_bounded() -> None:
     assert [each.code for each in waits.tried] == [f"c{number}" for number in range(5, REMEMBERED + 5)]
 
 
-ERRORS: st.SearchStrategy[CloudError] = st.sampled_from([EMPTY, FULL, DENIED, SLOW, FAULT])
+ERRORS: st.SearchStrategy[CloudError] = st.sampled_from([EMPTY, FULL, DENIED, SHORT, SLOW, FAULT])
 
 
 @given(
@@ -116,12 +118,99 @@ def test_immediate_retry_needs_another_offer_or_market(refusals: list[Refusal], 
     assert 0 <= waits.tier < tiers
 
 
-def test_waits_for_this_computer_to_be_mended_stay_short() -> None:
-    """An operator may fix the computer at any time, so the run starts soon afterwards."""
-    waiting = LAUNCHING
-    for _ in range(20):
-        waiting = replace(after(Refusal(SHORT), before=waiting), state=State.LAUNCHING)
-    assert waiting.next_try_at == NOW + LONGEST_OURS
+def lengths_of_waits(error: CloudError, tries: int, before: Run = LAUNCHING, tiers: int = 1) -> list[float]:
+    """Return how long the run waits after each of these tries, which all fail with this error."""
+    lengths, now = [], NOW
+    for _ in range(tries):
+        waits = unfilled(before, [Refusal(error, SPOT_A), Refusal(error, SPOT_B)], tiers, now)
+        lengths.append(waits.next_try_at - now)
+        before, now = replace(waits, state=State.LAUNCHING), waits.next_try_at
+    return lengths
+
+
+@pytest.mark.parametrize("tiers", [1, 2])
+def test_waits_for_the_operator_double_from_one_minute_to_ten(tiers: int) -> None:
+    """A new login is noticed within minutes, and a night without credentials takes few calls."""
+    assert lengths_of_waits(SHORT, 7, tiers=tiers) == [60, 120, 240, 480, 600, 600, 600]
+
+
+def test_waits_for_the_operator_do_not_lengthen_those_for_capacity() -> None:
+    """And the other way round: each kind of wait begins with its own shortest one."""
+    dry = LAUNCHING
+    for _ in range(5):
+        dry = replace(after(Refusal(EMPTY), before=dry), state=State.LAUNCHING)
+    assert lengths_of_waits(SHORT, 1, before=dry) == [60]
+    later = replace(after(Refusal(SHORT), before=LAUNCHING), state=State.LAUNCHING)
+    assert after(Refusal(EMPTY), before=later).next_try_at - NOW == 30
+
+
+# Quotas
+
+BIG, SMALL = replace(SPOT_A, instance_type="g5.12xlarge"), replace(SPOT_A, instance_type="g5.xlarge")
+VCPUS = {"g5.12xlarge": 48}
+
+
+def quota(vcpus: int | None = None, machines: int | None = None) -> QuotaExceeded:
+    return QuotaExceeded("exceeded", "Max", vcpus=vcpus, machines=machines)
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (quota(vcpus=47), "Max: exceeded; g5.12xlarge needs 48 vCPUs"),
+        (quota(vcpus=0), "Max: exceeded; g5.12xlarge needs 48 vCPUs"),
+        (quota(vcpus=48), ""),
+        (quota(), ""),
+        (quota(machines=0), "Max: exceeded; the run needs 1 machine"),
+        (quota(machines=1), ""),
+    ],
+)
+def test_quota_that_can_never_be_enough_refuses_the_run_with_the_figures(error: QuotaExceeded, refused: str) -> None:
+    """A run that waited for such a quota would wait for ever. Without a number the run waits."""
+    waits = unfilled(LAUNCHING, [Refusal(error, BIG)], 1, NOW, VCPUS)
+    assert (waits.verdict.reason if waits.verdict else "") == refused
+    assert waits.waiting is (None if refused else Waiting.QUOTA)
+
+
+def test_quota_is_compared_with_all_machines_of_a_run_that_start_together() -> None:
+    gang = replace(LAUNCHING, scale=4)
+    assert unfilled(gang, [Refusal(quota(vcpus=192), BIG)], 1, NOW, VCPUS).waiting is Waiting.QUOTA
+    refused = unfilled(gang, [Refusal(quota(vcpus=191), BIG)], 1, NOW, VCPUS)
+    assert refused.verdict
+    assert refused.verdict.reason == "Max: exceeded; 4 machines of g5.12xlarge need 192 vCPUs"
+
+
+def test_quota_of_zero_refuses_a_type_whose_vcpus_are_unknown() -> None:
+    assert unfilled(LAUNCHING, [Refusal(quota(vcpus=0), BIG)], 1, NOW).verdict
+    assert not unfilled(LAUNCHING, [Refusal(quota(vcpus=8), BIG)], 1, NOW).verdict
+
+
+def test_quota_refuses_nothing_while_another_type_may_fit() -> None:
+    """The launch also requested a smaller type, or one of which EC2 has no capacity at the moment."""
+    both = VCPUS | {"g5.xlarge": 4}
+    alone = [Refusal(quota(vcpus=8), BIG)]
+    assert unfilled(LAUNCHING, alone, 1, NOW, both).waiting is Waiting.QUOTA
+    assert unfilled(LAUNCHING, [*alone, Refusal(EMPTY, SMALL)], 1, NOW, both).waiting is Waiting.QUOTA
+    assert unfilled(LAUNCHING, [Refusal(quota(vcpus=8))], 1, NOW, both).waiting is Waiting.QUOTA
+    assert unfilled(LAUNCHING, [*alone, Refusal(quota(vcpus=3), SMALL)], 1, NOW, both).verdict
+
+
+def test_too_small_quota_refuses_a_type_of_which_another_zone_lacks_capacity() -> None:
+    """The quota is the region's, so capacity in that zone would not help."""
+    elsewhere = replace(BIG, zone="b")
+    assert unfilled(LAUNCHING, [Refusal(quota(vcpus=8), BIG), Refusal(EMPTY, elsewhere)], 1, NOW, VCPUS).verdict
+
+
+def test_run_with_a_fallback_is_refused_only_when_both_markets_quotas_are_too_small() -> None:
+    """The spot quota of a new account is 0, while its on-demand quota may be enough."""
+    refusals = [Refusal(quota(vcpus=0), BIG)]
+    waits = unfilled(LAUNCHING, refusals, 2, NOW, VCPUS)
+    assert (waits.waiting, waits.tier, waits.next_try_at) == (Waiting.QUOTA, 1, NOW)
+    dry = unfilled(replace(waits, state=State.LAUNCHING), [Refusal(EMPTY, BIG)], 2, NOW, VCPUS)
+    assert dry.verdict is None
+    again = unfilled(replace(dry, state=State.LAUNCHING), refusals, 2, NOW, VCPUS)
+    assert again.verdict is None
+    assert unfilled(replace(again, state=State.LAUNCHING), refusals, 2, NOW, VCPUS).verdict
 
 
 # Runs with several machines

@@ -214,6 +214,8 @@ def heading(found: Top, mode: str) -> Iterator[str]:
         left = queue.next_try_at - found.at
         when = f"next try in {screen.duration(left)}" if left > 0 else "trying now"
         yield f"{_count(queue.runs, 'run')} waiting: {queue.cause}, {when}"
+        if queue.text and queue.text != found.hindrance:
+            yield f"  {queue.text}"
     if found.foreign:
         yield f"machines that this store did not launch; they end at their lifetime: {' '.join(found.foreign)}"
 
