@@ -236,7 +236,7 @@ def policies(settings: Settings) -> dict[str, dict[str, Any]]:
 def policy_differences(settings: Settings, names: Collection[str], control: str) -> Iterator[Difference]:
     """Compare the policies with these names with those of the roles in the account. Raises CloudError.
 
-    `control` is the control plane's role; without it, it is the caller's.
+    `control` is the control plane's role. If it is empty, the role of this process's own login is used.
     """
     from provisioner.adapters.iam import Iam
 

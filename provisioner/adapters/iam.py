@@ -36,8 +36,8 @@ class Iam:
     ) -> Iterator[Difference]:
         """Compare the policies with those of the account's roles; raises CloudError.
 
-        `roles` has the role of each instance profile. `control` is the control plane's role; without it, it is the
-        caller's.
+        `roles` has the role of each instance profile. `control` is the control plane's role. If it is empty, the role
+        of this process's own login is used.
         """
         if CONTROL in policies:
             control = control or self._own_role()

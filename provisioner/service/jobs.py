@@ -242,7 +242,8 @@ class Jobs:
         recipe, dump = self._overridden(job, env, command, scale, upload) if own else self._checked(job)
         # Without a scale and an upload, the digest is that of earlier versions, which knew neither.
         said: list[object] = [sorted(env.items()), command, *([] if scale is None else [scale])]
-        # The lines and not the id: a client that uploads the same lines again makes the same request.
+        # The digest has the lines of the upload instead of its id, so that a client may upload the same lines again and
+        # repeat its request.
         said += [] if upload is None else [{"upload": upload.sha256}]
         inputs = hashlib.sha256(json.dumps(said).encode()).hexdigest()
         return Run(
@@ -308,7 +309,7 @@ class Jobs:
     ) -> tuple[recipes.Recipe, str]:
         stored, _ = _loaded(job.recipe)
         if upload and stored.spec.line:
-            # The recipe of a run with a list must be that of a list: of one with the job's own command.
+            # Store the job's own command as a list of one, so that the rules for lists apply to the recipe.
             command = json.dumps([stored.spec.line])
         recipe = recipes.with_overrides(stored, env, command, lambda spec: self.ungranted(spec, job.owner), scale=scale)
         return recipe, recipe.dump()

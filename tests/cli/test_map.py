@@ -162,7 +162,7 @@ def test_dry_run_shows_what_the_list_needs_and_stores_nothing(
         "at most 2 machines, 16 commands at once, an unknown price an hour",
         "unknown duration and cost: no command of a list of this job has succeeded yet",
     ]
-    assert done.last_line == "nothing was started: start it without --dry-run"
+    assert done.last_line == "nothing was started: run the command again without --dry-run"
     found = json.loads(provision("map", name, "--commands", path, "--dry-run", "--scale", "1", "--json").out)
     assert (found["commands"], found["first"], found["machines"], found["slots"]) == (10, "echo 1", 1, 8)
     assert (runs(provision), stored(whole)) == before

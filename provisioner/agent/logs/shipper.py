@@ -18,8 +18,8 @@ YOUNG = 30
 #: most 161,000 chunks; the control plane keeps 200,000.
 OLD = 5000
 
-#: Seconds between two chunks of records of commands: of a machine whose commands last; and at least and at most, of one
-#: that ends ten or more a second. The latter ships its output with its records, because each put costs money.
+#: Seconds between two chunks of records: OFTEN usually, and BRISK_OFTEN to SELDOM on a machine that ends ten or more
+#: commands a second. Such a machine ships its output together with its records, because each put costs money.
 OFTEN, BRISK_OFTEN, SELDOM = 2.0, 8.0, 30.0
 
 

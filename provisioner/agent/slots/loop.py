@@ -359,7 +359,8 @@ class Loop:
         node, waiting = self._node, self._queue.waiting
         node.ahead = 0.0 if node.notice else self._pace.ahead(now, self._ended, waiting)
         idle = node.notice is not None or not (waiting or any(slot.given for slot in self._slots))
-        # The time since the last chunk grows while `ahead` shrinks: so half of the work is done before the next chunk.
+        # A chunk is due when the time since the last chunk reaches `ahead`, which shrinks as commands end: so it is due
+        # when about half of the commands that waited at the last chunk have ended.
         often = BRISK_OFTEN if node.ahead else OFTEN
         node.shipper.records_every = 0.0 if idle else min(SELDOM, max(often, node.ahead))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-#: Seconds over which the rate is measured, or less if the machine is fast; and the commands a second from which on a
-#: machine may make requests less often.
+#: Seconds over which the rate is measured; fewer if INTERVAL * BRISK commands have ended sooner. And the rate, in
+#: commands a second, from which a machine may make requests less often.
 INTERVAL, BRISK = 3.0, 10.0
 
 

@@ -44,8 +44,8 @@ def filled(templates: Mapping[str, Document], values: PolicyValues) -> dict[str,
     of_ec2 = f"ec2.{partition(values.region).domain}"
     documents = {}
     for name, template in templates.items():
-        # Which of the names is iam:PassedToService in another partition is not documented: both are EC2. A trust
-        # policy is rejected if it has a principal that does not exist.
+        # In other partitions EC2 may have either name as iam:PassedToService (not documented), so both are allowed. IAM
+        # rejects a trust policy with a principal that does not exist, so it gets only the partition's own name.
         services = [of_ec2] if name == TRUST else sorted({_EC2, of_ec2})
         documents[name] = dict(_filled(template, {**_words(values), _EC2: services}))
         for statement in documents[name]["Statement"]:
@@ -108,10 +108,11 @@ def _texts(text: str, words: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def difference(wanted: Document, found: Iterable[Document], *, whole: bool) -> list[str]:
-    """Return the lines by which the policies `found` differ from `wanted`, as of `diff --unified`; none if they agree.
+    """Return the differences between the policies `found` and `wanted`, as lines of `diff --unified`; none if equal.
 
-    `-` is in force and not wanted, `+` is wanted and missing. Statements belong together if they have the same Sid.
-    Statements of `found` with other Sids count only for `whole`: a machine's role also has its jobs' own rights.
+    A line with `-` is in force but not wanted, and a line with `+` is wanted but missing. Statements with the same Sid
+    are compared with each other. With `whole`, statements of `found` with other Sids are differences, too; without it
+    they are ignored, because a machine's role also has the rights of its jobs.
     """
     before = [statement for document in found for statement in _several(document.get("Statement", []))]
     lines: list[str] = []

@@ -29,7 +29,7 @@ class CommandState(IntEnum):
     LOST = 5
     #: It was ended by the order to stop the run, or to stop this command.
     CANCELLED = 6
-    #: The run ended before it began.
+    #: The run ended before it began, or before it began again after its machine was lost.
     NOT_RUN = 7
 
 

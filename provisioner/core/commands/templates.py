@@ -13,7 +13,7 @@ from provisioner.core.errors import Invalid
 #: (parallel(1), "Replacement strings"). `${#}` is a variable of the shell.
 _PLACE = re.compile(r"(?<!\$)\{(#?)\}")
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
-#: The first line of a script for a shell, of which the values' quotes are those.
+#: The first line of a script for a shell that understands the quotes of `shlex.quote`.
 _SHELL = re.compile(r"#!\s*(\S*/env\s+)?(\S*/)?(ba|da|k|z)?sh(\s|$)")
 
 
@@ -67,7 +67,7 @@ class Template:
         return "".join(parts)
 
     def check_exports(self) -> None:
-        """Raise Invalid if no line of a shell can stand before the command, or if it takes a value."""
+        """Raise Invalid if the command is not for a shell, so that no `export` can stand before it, or has a `{}`."""
         self._check_script("the variables are set by a line for a shell")
         if self.takes_value:
             raise Invalid(f"{self.source}: {{}} has no value here: use the variables, or give values for {{}}")
@@ -79,7 +79,7 @@ class Template:
 
 
 def _quoted_place(text: str) -> str:
-    """Return what a place for a value is within, where the shell does not read the value's quotes as such, or ""."""
+    """Return the construct around a `{}` in which the shell does not treat the value's quotes as quotes, or ""."""
     if any(has_place(document[3] or "") for document in _DOCUMENT.finditer(text)):
         return "a here-document"
     text = _DOCUMENT.sub(r"\1", text)

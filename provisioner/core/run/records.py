@@ -68,8 +68,8 @@ class Joining:
     tried: tuple[Tried, ...] = ()
 
 
-#: A job's id and the number of its recipe's revision; and the number of machines and whether there is a list of
-#: commands, which a start may change.
+#: What the runs of one variant have in common: the job's id, the number of the recipe's revision, the number of
+#: machines, and whether they have a list of commands. A start may change the last two.
 Variant = tuple[str, int, int, bool]
 
 
@@ -113,8 +113,9 @@ class Run:
     scale: int = 1
     #: Number of commands of its list; 0 if it has a single command. Runs of one `variant` may differ in it.
     commands: int = 0
-    #: The id of the upload that has its list; empty if the recipe has it. With an upload, the recipe has the job's own
-    #: command, which is not executed: a single one as a list of one, because the recipe must be that of a list.
+    #: The id of the upload with the run's list; empty if the list is in the recipe. With an upload, the recipe has the
+    #: job's own command, which is not executed. A single command is stored as a list of one, so that the rules for
+    #: lists apply to the recipe.
     upload: str = ""
     #: None for runs with a single command, and before the first launch of a further machine.
     joining: Joining | None = None

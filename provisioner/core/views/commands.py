@@ -37,7 +37,7 @@ class Progress:
     failed: int
     lost: Annotated[int, "Commands whose machine was lost, and that do not run again."]
     cancelled: int
-    not_run: Annotated[int, "Commands that never began."]
+    not_run: Annotated[int, "Commands that never began, or did not begin again after their machine was lost."]
     repeated: Annotated[int, "Number of times that a command was to run again after it had failed."] = 0
     # Only the status of a run and the overview have the fields below.
     running: Annotated[int | None, "Commands that ran in the machines' last reports; null if not computed."] = None
@@ -50,7 +50,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a list would need that was not started. The start of machines and machines that are lost are not counted."""
+    """What a list needs, computed without starting it. Does not include the start or the loss of machines."""
 
     commands: int
     bytes: Annotated[int, "Of all commands."]
@@ -60,7 +60,7 @@ class Estimate:
     slots: Annotated[int, "Number of commands that these machines run at once."]
     hourly_dollars_least: Annotated[float | None, "An hour of these machines, each of the cheapest offer."]
     hourly_dollars_most: Annotated[float | None, "An hour of these machines, each of the dearest offer."]
-    measured: Annotated[str | None, "The run of the same job whose commands `command_seconds` was measured of."]
+    measured: Annotated[str | None, "The run of the same job in which `command_seconds` was measured."]
     command_seconds: Annotated[float | None, "How long a command takes; null if no run of the job has measured it."]
     seconds: Annotated[float | None, "Of the whole list; null if `command_seconds` is."]
     dollars_least: Annotated[float | None, "Of the whole list; null if a price or `seconds` is unknown."]

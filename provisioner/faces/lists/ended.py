@@ -65,8 +65,9 @@ class _Ended:
     def _unseen(self, seen: bytearray, wanted: int) -> list[tuple[int, int, int]]:
         """Return ranges with at least `wanted` ended commands that are not in `seen`.
 
-        Each has the first index, the one after the last, and the number of ended commands. Only commands without an end
-        are read: the records of the others take longer to read, and each is read once this way.
+        Each range has the first index, the index after the last, and the number of ended commands. This method lists
+        only the commands that have not ended. Listing an ended command also reads its record from the bucket, which
+        takes longer, so each ended command should be listed only once.
         """
         found, at, between = list[tuple[int, int, int]](), max(0, seen.find(0)), 0
         left = every(self._control.commands, self._run, CommandFilter(tuple(OPEN), at - 1, PAGE))

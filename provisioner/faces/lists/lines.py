@@ -22,7 +22,7 @@ class Text:
 
 
 def values(pieces: Iterable[bytes]) -> Iterator[str]:
-    """Yield the lines of a text in UTF-8; raises Invalid for wrong ones, of which up to NAMED_MOST are named."""
+    """Yield the lines of a text in UTF-8. Raises Invalid for wrong lines; the message names at most NAMED_MOST."""
     wrong = list[str]()
     for number, line in enumerate(_split(pieces), 1):
         try:
@@ -46,7 +46,8 @@ def _split(pieces: Iterable[bytes]) -> Iterator[bytes]:
         *lines, rest = (rest + piece).split(b"\n")
         yield from lines
         if len(rest) > LONGEST_ARGUMENT + 1:
-            # No command is so long, and the text may have no other line. The check of the command raises.
+            # The line may have no end, as in /dev/zero. It is already longer than any command may be, so the check of
+            # the command will raise.
             break
     if rest:
         yield rest
@@ -63,5 +64,5 @@ def _pieces(commands: Iterable[str]) -> Iterator[bytes]:
         for index, command in several:
             if "\0" in command:
                 raise Invalid(f"command {index}: it must not contain a NUL character")
-        # Half of a surrogate pair is no UTF-8, which the check of the upload says.
+        # Let half of a surrogate pair pass: the check of the upload reports that it is not UTF-8.
         yield "".join(f"{command}\0" for _, command in several).encode(errors="surrogatepass")

@@ -256,7 +256,7 @@ class Commands:
             yield [chunk for chunk in near if chunk.first <= place.index <= chunk.last]
 
     def _tries(self, chunks: Sequence[RecordChunk], places: Collection[_Place]) -> list[_Ended]:
-        """Return records of these commands from the last chunks, at least those that gave the commands their states."""
+        """Return the records that gave these commands their states, and perhaps others. Reads the last chunks first."""
         wanted, found = {place.index for place in places}, list[_Ended]()
         for end in range(len(chunks), 0, -CHUNKS_MOST):
             found += self._ended(chunks[max(0, end - CHUNKS_MOST) : end], wanted)

@@ -93,7 +93,8 @@ def _settled(run: Run, each: Assignment, workers: Mapping[str, Worker]) -> bool:
 def _last(ends: Collection[Verdict]) -> Verdict:
     """Return the verdict on the machine that ended last.
 
-    A machine that succeeded counts only if all did; those that were told to end after failures of setup do not count.
+    The success of a machine counts only if all machines succeeded. If setup failed on USELESS machines in a row,
+    machines that ended by order do not count.
     """
     counted = [each for each in ends if each.outcome is not Outcome.CANCELLED] if _failed_setup(ends) else ends
     return max(counted, key=lambda verdict: (verdict.outcome is not Outcome.SUCCEEDED, verdict.at))
@@ -162,8 +163,8 @@ def orders(
 ) -> Orders:
     """Return the orders for a machine of a list run; `batches` are all open batches of the run.
 
-    As soon as the machine has the last commands, the orders say that no batch follows; then it ends by itself. With
-    `list.retries` each of these may run again, so the machine waits for the end of the list.
+    If this machine has all commands that have not ended, its orders say that no batch follows, and it ends by itself
+    after them. With `list.retries`, these commands may fail and run again, so the machine waits for the list's end.
     """
     found = Orders(stop_of(run) or _release_of(worker), run.followed_until)
     if worker is None:

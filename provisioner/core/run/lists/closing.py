@@ -43,9 +43,14 @@ def may_close(held: Assignment, worker: Worker) -> bool:
 def close(ledger: Ledger, held: Assignment, run: Run, now: float, options: ListOptions) -> None:
     """Take back the node's commands without a record, if the node is over; they wait for another machine.
 
-    Some get a final state instead: those that were running when the machine was lost, if the run has ended or ends
-    early, or if lost commands do not run again; those that may have killed too many machines; and those whose last
-    possible generation is lost. The ledger needs the blocks of the node's open batches.
+    These commands get a final state instead of waiting:
+
+    * commands that were running when the machine was lost, if the run has ended, if the list ends early, or if
+      `list.restart_lost` is false;
+    * commands that may have killed `dying.DEATHS_MOST` machines;
+    * commands with generation GENERATION_MOST, which have no next generation.
+
+    The ledger needs the blocks of the node's open batches.
     """
     worker = ledger.workers[held.node.id]
     if not may_close(held, worker):
@@ -86,10 +91,10 @@ def may_seal(run: Run, ledger: Ledger) -> bool:
 def seal(ledger: Ledger, run: Run, now: float) -> None:
     """Give commands that wait their final state, if the run is over; at most SEAL_MOST blocks of them.
 
-    A command that has failed, and would have run again, has failed.
+    A command that waits to run again after a failure becomes FAILED.
 
-    The ledger has at most SEAL_MOST blocks with commands that wait, and the block of the list's `next`. Repeat until
-    the list has `sealed_at`.
+    The ledger has at most SEAL_MOST blocks with commands that wait, and the block of the list's `next`. Call this again
+    until `sealed_at` of the list is set.
     """
     if not may_seal(run, ledger):
         return

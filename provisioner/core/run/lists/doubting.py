@@ -38,9 +38,9 @@ def length(worker: Worker) -> int:
 
 
 def is_suspect(worker: Worker, others: Iterable[Worker]) -> bool:
-    """Return whether only failures came from a machine lately, and it is not known that they come from all of `others`.
+    """Return whether a machine's latest commands all failed, but not, as far as is known, those of all `others`.
 
-    A bad machine may be the fastest: until the others show what is to be expected, it gets few commands.
+    Give such a machine few commands: a bad machine may be the fastest, and would take most of the list.
     """
     return _only_fails(worker) and not all(_only_fails(other) for other in others)
 

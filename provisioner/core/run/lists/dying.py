@@ -1,7 +1,7 @@
 """Find the commands that a machine may have been running when it died, because one of them may have killed it.
 
-A command that may have been running on DEATHS_MOST machines that died without notice is lost. After all but one of
-these deaths, it runs alone on its machine: otherwise the commands in other slots would be lost with it.
+A command is lost if it may have been running on DEATHS_MOST machines that died without notice. After ALONE_AFTER such
+deaths it runs alone on its machine: otherwise the next death could lose the commands in other slots, too.
 """
 
 from provisioner.core.cloud.machines import Ending
@@ -11,7 +11,7 @@ from provisioner.core.run.ranks import stop_of
 from provisioner.core.run.records import Assignment, Node, Run
 from provisioner.core.run.verdicts import may_have_begun
 
-#: A command is lost with the last of this many machines, and runs alone after one less.
+#: Number of deaths of machines after which a command is lost, and after which it runs alone.
 DEATHS_MOST = 3
 ALONE_AFTER = DEATHS_MOST - 1
 #: Maximum number of seconds, with a margin, from a command's end until its record is in the bucket: on a machine that
@@ -53,8 +53,9 @@ def running(ledger: Ledger, node: Node) -> frozenset[int]:
 def begun(ledger: Ledger, node: Node) -> frozenset[int]:
     """Return the commands without a record that a machine that is over had begun, or had probably begun.
 
-    A machine begins its commands in their order, and its report has the number of those that have not begun. One
-    without a result has probably begun as many as it runs at once, after those whose records had not left it.
+    A machine begins its commands in their order, and its report has the number of commands that have not begun. A
+    machine without a result has probably begun more: the commands that ended in its last seconds, before their records
+    were in the bucket, and after them one command for each slot.
     """
     if not may_have_begun(node):
         return frozenset()

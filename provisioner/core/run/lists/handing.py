@@ -31,10 +31,10 @@ def wanted(
 ) -> dict[str, int]:
     """Return how many commands each node gets now, by the node's id; `nodes` are those of the run, by id.
 
-    A node has twice as many commands as it runs at once, and AHEAD seconds of work once the lengths of its commands are
-    known. Of several nodes, each has only its share of all commands without a record, by its speed, so that they end at
-    about the same time. A node gets more when half of them have ended: each batch costs several requests. A node that
-    joins gets commands when it can begin them; till then its share is kept.
+    A node has at most AHEAD seconds of work or twice as many commands as it runs at once, whichever is more. The nodes
+    share all commands without a record in proportion to their speed, so that they end at about the same time. A node
+    gets more commands only when half of its commands have ended or a slot is free, because each batch costs several
+    requests. A node that joins gets commands once it can begin them; until then its share is kept.
     """
     if stop_of(run) or run.state not in (State.BOOTING, State.PREPARING, State.RUNNING):
         return {}
@@ -81,8 +81,9 @@ def fresh_blocks(commands: CommandList, count: int) -> range:
 def hand_out(ledger: Ledger, want: Mapping[str, int]) -> list[Batch]:
     """Make a batch for each node, at most of the wanted size; return the batches.
 
-    The ledger has some or all blocks with commands that wait, which are handed out first, and those of `fresh_blocks`.
-    A machine without commands, for which there are no others, gets a command that must run alone.
+    The ledger needs the blocks of `fresh_blocks`, and some or all blocks with commands that wait. These commands are
+    handed out first. A command that must run alone is given only to a machine that has no commands and can get no
+    others.
     """
     made = []
     for id, count in want.items():

@@ -71,7 +71,10 @@ def give_back(ledger: Ledger, batch: Batch, kept: int, now: float) -> None:
 
 
 def recall(ledger: Ledger, nodes: Mapping[str, Node], now: float) -> None:
-    """Recall commands if a machine is idle while another has many, or if a machine with commands shall begin none."""
+    """Recall commands that have not begun from bad machines, and, if other machines can take them, also from others.
+
+    The others are the machines that EC2 will interrupt, and, while machines are idle, those with much work.
+    """
     free = _free(ledger, nodes)
     for batch in list(ledger.batches.values()):
         if _may_recall(batch) and ledger.workers[batch.node].doubted_at is not None:
@@ -106,7 +109,7 @@ def release(ledger: Ledger, nodes: Mapping[str, Node], now: float) -> None:
 
 
 def dismiss(ledger: Ledger, now: float, *, all_machines: bool) -> None:
-    """Release the machines without commands that get none any more: all of them, or the bad ones."""
+    """Release machines that have no commands: with `all_machines` every such machine, otherwise only the bad ones."""
     for worker in list(ledger.workers.values()):
         over = worker.released_at is not None or worker.closed_at is not None
         if (all_machines or worker.doubted_at is not None) and not over and not ledger.open_batches(worker.id):

@@ -18,9 +18,9 @@ _PLAIN = frozenset(bytes([code]) for code in range(0x21, 0x7F)) - {b"-"}
 def cut(pieces: Iterable[bytes], *, null: bool = False) -> Iterator[tuple[int, bytes]]:
     """Yield the parts of a list: the number of commands, and their texts with a NUL byte after each.
 
-    `pieces` is the text of the list in pieces of any size. The parts do not depend on these sizes. At most about the
-    bytes of a part are kept. With `null`, commands end with a NUL byte, and may have several lines. Raises Invalid as
-    the port `Uploads` says.
+    `pieces` is the text of the list in pieces of any size, which does not change the parts. About one part is in memory
+    at a time. With `null`, commands end with a NUL byte and may have several lines. Raises Invalid as described in
+    `Uploads.add` of the port.
     """
     part, count, end = bytearray(), 0, b"\0" if null else b"\n"
     for lines in _checked(_blocks(pieces, end), end):

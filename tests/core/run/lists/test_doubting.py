@@ -100,7 +100,7 @@ def test_commands_that_a_bad_machine_still_ran_do_not_count_either() -> None:
 
 
 def test_a_failure_is_excused_once_for_each_command() -> None:
-    """It then counts for the command and not against the next machine, which is not blamed for it."""
+    """The next failure is the final state of the command. It does not count against the second machine."""
     kept = two_machines()
     end(kept, BAD, range(ENOUGH))
     end(kept, GOOD, [30], 0)
@@ -116,7 +116,7 @@ def test_a_failure_is_excused_once_for_each_command() -> None:
 
 
 def test_tries_of_one_command_count_once() -> None:
-    """Otherwise a command that always fails would make the machine with its tries a bad one."""
+    """Otherwise one command that always fails, and is retried on one machine, would make that machine a bad one."""
     kept, options = two_machines(), ListOptions(retries=100)
     for generation in range(1, 2 * ENOUGH):
         end(kept, BAD, [0], generation=generation, number=generation, options=options)

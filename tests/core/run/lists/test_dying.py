@@ -72,7 +72,7 @@ def test_a_report_cannot_name_commands_of_other_machines_or_generations() -> Non
 
 
 def test_all_but_the_waiting_commands_of_a_report_have_begun() -> None:
-    """Those of a batch that the machine had not read have not. With a result, nothing began after the report."""
+    """Commands of unread batches have not begun. A machine with a result began none after its last report."""
     kept, over = handed_out(12, 4, 4), result(Outcome.INTERRUPTED)
     assert begun(kept.ledger(), replace(reported(waiting=3), result=over)) == {0}
     assert begun(kept.ledger(), replace(reported(waiting=7, batches=2), result=over)) == {0}

@@ -119,7 +119,7 @@ def test_a_fast_machine_has_a_larger_part_of_what_is_left() -> None:
 
 
 def test_a_machine_with_its_part_gets_more_when_half_of_it_has_ended() -> None:
-    """Each batch costs several requests; what was recalled is for the machine that has nothing."""
+    """Each batch costs several requests. Recalled commands go to the machine that has none."""
     workers = [worker(f"r1.1.{rank}", rate=100.0) for rank in range(2)]
     nodes = {each.id: node(id=each.id) for each in workers}
     commands = a_list(9000, next=9000, waiting=3000)

@@ -1,4 +1,4 @@
-"""The command that starts a run of a list which it reads or makes: map."""
+"""The command `map`: it reads or makes a list of commands, and starts a run of this list."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -47,8 +47,9 @@ def map_list(
 ) -> int:
     """Start a run of a list of commands.
 
-    The list is a file, a command for each object of a bucket, or the recipe's command with all combinations of some
-    variables. Up to `scale` machines work through it, `nprocs` commands at once on each.
+    The commands are the lines of a file. Or the template, or the recipe's own command, runs once for each line of a
+    file, each object in a bucket, or each combination of the values of variables. Up to `scale` machines work through
+    the list, and each runs `nprocs` commands at once.
     """
     if [commands is not None, bool(each), over is not None].count(True) != 1:
         raise typer.BadParameter("give one of --commands, --each and --over")
@@ -73,7 +74,7 @@ def map_list(
             screen.put_view(estimate)
         else:
             screen.estimate(estimate)
-            streams.say("nothing was started: start it without --dry-run")
+            streams.say("nothing was started: run the command again without --dry-run")
         return 0
     try:
         with interruptible():
