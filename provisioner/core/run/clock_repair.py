@@ -65,16 +65,7 @@ def node(item: Node, now: float) -> Node:
 
 def machine(item: KnownMachine, now: float) -> KnownMachine:
     """Return the machine without future times. If `end_asked_at` is in the future, termination is requested again."""
-    past = (
-        "bound_at",
-        "seen_at",
-        "impaired_at",
-        "running_at",
-        "ending_at",
-        "end_wanted_at",
-        "end_accepted_at",
-        "ended_at",
-    )
+    past = ("bound_at", "seen_at", "impaired_at", "running_at", "ending_at", "end_wanted_at", "end_accepted_at")
     return _repaired(item, now, past, again=("alive_at", "end_asked_at"))
 
 

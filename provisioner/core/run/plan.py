@@ -210,7 +210,7 @@ class Plan:
         if records:
             moves.records.append(records)
         sought = {node.id for node in advance.seek}
-        moves.seek.extend(each for each in assignments if each.node.id in sought or _may_have_written(each))
+        moves.seek.extend(each for each in assignments if each.node.id in sought or _may_have_written(each, self.now))
 
     def _advance(self, run: Run, recipe: Recipe | None) -> Advance:
         held, unreadable_at = self.assignments[run.id], self.senses.reports_unreadable_at
@@ -269,7 +269,7 @@ class Plan:
             and each.node.archived_at is None
             # If there is no result, wait for the machine's end: log bytes and the result may arrive until then. The
             # machine's console output must be saved before the archive is made.
-            and (each.node.result or (progress.heard_out(each) and each.machine.console))
+            and (each.node.result or (_is_heard_out(each, self.now) and each.machine.console))
         ]
 
     # Finish
@@ -338,10 +338,20 @@ class Plan:
         return [(self._runs[id], each) for id, several in self.assignments.items() for each in several]
 
 
-def _may_have_written(held: Assignment) -> bool:
+def _may_have_written(held: Assignment, now: float) -> bool:
     """Return whether the machine may have written a result after the last look at its mailbox and before its end."""
-    node, over = held.node, held.machine.ended_at is not None and not progress.heard_out(held)
+    node, over = held.node, held.machine.ended_at is not None and not _is_heard_out(held, now)
     return over and node.verdict is not None and node.result is None and node.archived_at is None
+
+
+def _is_heard_out(held: Assignment, now: float) -> bool:
+    """Return whether the log may be archived without a result.
+
+    If the clock was set back, the machine's end may be in the future. Then any search for the result counts: the run
+    must not wait until that time.
+    """
+    ended, sought = held.machine.ended_at, held.node.result_sought_at
+    return progress.heard_out(held) or (ended is not None and ended > now and sought is not None)
 
 
 def _works_again(held: Assignment, assignments: Iterable[Assignment]) -> bool:

@@ -197,7 +197,7 @@ def test_a_node_without_a_result_is_archived_after_its_machine_ended_and_its_con
 
 
 def test_a_result_is_looked_for_between_the_end_of_a_machine_and_the_archiving_of_its_log() -> None:
-    """A machine that was given up may write its result just before its end. Otherwise its whole log would count as cut."""
+    """A machine that was given up may write its result just before its end; without it, its whole log counts as cut."""
     lost = at_work(State.STOPPING, verdict=OVER, ended_at=NOW)
     mute = node(verdict=replace(OVER, outcome=Outcome.LOST), result_sought_at=NOW - 1)
     records, gone = live(runs=[lost], nodes=[mute]), machine(ended_at=NOW, console="last words")
@@ -207,6 +207,8 @@ def test_a_result_is_looked_for_between_the_end_of_a_machine_and_the_archiving_o
     assert ([each.node.id for each in unheard.moves.seek], unheard.archives) == ([mute.id], [])
     heard = Plan(replace(records, nodes=(replace(mute, result_sought_at=NOW),)), NOW, [gone])
     assert (heard.moves.seek, [each.node.id for _, each in heard.archives]) == ([], [mute.id])
+    set_back = Plan(records, NOW - 10, [gone])
+    assert (set_back.moves.seek, [each.node.id for _, each in set_back.archives]) == ([], [mute.id])
 
 
 def test_a_node_with_a_result_is_archived_while_its_machine_still_ends() -> None:
