@@ -44,7 +44,10 @@ OF_GANGS = {
     *("spec.gang.success", "spec.gang.workers", "spec.gang.survivors", "spec.gang.env"),
 }
 #: Fields of lists of commands (see tests/e2e/test_lists.py).
-OF_LISTS = {"spec.nprocs", "spec.list.limit"}
+OF_LISTS = {
+    "spec.nprocs",
+    *(f"spec.list.{name}" for name in ("limit", "retries", "retry_on", "max_failures", "on_max", "restart_lost")),
+}
 
 #: The job: attempt 1 saves state and fails, attempt 2 requeues, attempt 3 prints what it finds.
 LOOK = """

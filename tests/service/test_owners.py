@@ -21,6 +21,7 @@ from provisioner.ports.control.operator import Operator
 from provisioner.ports.control.runs import Runs
 from provisioner.ports.control.schedules import Schedules
 from provisioner.ports.control.tokens import Tokens
+from provisioner.ports.control.uploads import Uploads
 from provisioner.ports.store import RunFilter
 from provisioner.service.control import OnBehalf, Service
 from tests.service.agents import Script
@@ -36,6 +37,7 @@ Deed = Callable[[OnBehalf, str], object]
 TO_JOBS: Mapping[str, Deed] = {
     "jobs.get": lambda control, name: control.jobs.get(name),
     "jobs.delete": lambda control, name: control.jobs.delete(name),
+    "jobs.prices": lambda control, name: control.jobs.prices(name),
     "runs.start": lambda control, name: control.runs.start(name, {}, idempotency_key="k"),
     "schedules.set": lambda control, name: control.schedules.set(name, {"schedule": "@daily"}),
     "schedules.get": lambda control, name: control.schedules.get(name, 1),
@@ -85,6 +87,8 @@ HOST: Mapping[str, Callable[[OnBehalf], object]] = {
 OTHERS = {"jobs.apply", "wake", "impatient", "close"} | {
     f"operator.{name}" for name in ("unfinished", "now", "served", "hindrance", "owners")
 }
+#: Uploads have separate tests (test_uploads.py).
+OTHERS |= {"uploads.add"}
 #: Tokens and the audit are for admins only and have separate tests.
 OTHERS |= {"tokens.create", "tokens.all", "tokens.revoke", "tokens.audit"}
 
@@ -159,7 +163,7 @@ def test_every_use_case_is_covered() -> None:
     """This test fails for a new method of Control until the method is in a table above or has a separate test."""
     covered = {*(name.partition(" ")[0] for name in TO_JOBS), *TO_RUNS, *LISTS, *HOST, *OTHERS}
     ports = {"jobs": Jobs, "runs": Runs, "logs": Logs, "schedules": Schedules, "tokens": Tokens, "operator": Operator}
-    ports["commands"] = Commands
+    ports |= {"commands": Commands, "uploads": Uploads}
     methods = {f"{name}.{method}" for name, port in ports.items() for method in _public(port)}
     # Pages of logs are only on the service, for the API.
     assert covered - {"logs.page"} == (_public(Control) - ports.keys()) | methods
