@@ -30,8 +30,11 @@ def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
 
 
 def command(index: int) -> str:
-    """Return a command that writes its index and generation, and bytes that are no text."""
-    more = "yes long | head -c 200000" if index == LONG else "sleep 0.2"
+    """Return a command that writes its index and generation, and bytes that are no text.
+
+    It is so slow that the machine reports each end within two seconds.
+    """
+    more = "yes long | head -c 200000" if index == LONG else "sleep 0.5"
     begins = rf"printf 'begins {index} %s\n\000\377\r' $PROVISION_COMMAND_GENERATION"
     return rf"{begins}; {more}; printf '\376end'; exit {index % 7 + 1 if index in FAILS else 0}"
 
