@@ -41,7 +41,8 @@ def test_iam_diff_of_an_account_as_it_should_be_ends_with_0(provision: Provision
 @pytest.mark.usefixtures("administrator")
 def test_iam_diff_reports_resources_of_another_installation(provision: Provision) -> None:
     """They stay when the policies are applied, because the control plane may not delete them."""
-    ec2 = boto3.client("ec2")
+    # Not the default session, which may have the credentials of another test.
+    ec2 = boto3.Session().client("ec2")
     tagged = [{"ResourceType": "placement-group", "Tags": [{"Key": "provision:installation", "Value": "old"}]}]
     ec2.create_placement_group(GroupName="old", Strategy="cluster", TagSpecifications=tagged)  # type: ignore[arg-type]
     done = provision("iam", "trust", "--diff")
