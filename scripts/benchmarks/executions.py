@@ -75,7 +75,7 @@ class Journal:
         self._file.close()
 
     def read(self) -> None:
-        """Read what was written since."""
+        """Read the lines that were written since the last call."""
         *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
         for each in map(_line, lines):
             mine = self.lines[each.run, each.index]

@@ -74,7 +74,7 @@ def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Raise]:
 
 
 def test_denied_call_says_who_may_not_do_what(up: Raise) -> None:
-    """EC2 only gives a text that is different each time, and which nobody can read."""
+    """EC2 returns only an encoded text, which differs each time."""
     account = up(denied=("ec2:DescribeInstances",))
     told = []
     for _ in range(2):

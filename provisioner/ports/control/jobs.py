@@ -24,7 +24,7 @@ class Jobs(Protocol):
         """Return the job as it is stored."""
 
     def prices(self, name: str) -> Prices:
-        """Return what an hour of one machine of the job costs, as far as the cloud tells it."""
+        """Return the price of an hour of one machine of the job, as far as the cloud lists it."""
 
     def delete(self, name: str) -> Job:
         """Delete the job, but not its runs. Raises Conflict if a run of the job is not done."""

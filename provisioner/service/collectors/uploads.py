@@ -52,7 +52,7 @@ class UploadCollector:
             store.remember(KEY, self._sweep(noted[0], now - KEPT), now)
 
     def _sweep(self, after: str, before: float) -> str:
-        """Delete what was made before a time; return the key after which the next sweep lists the parts."""
+        """Delete unused uploads older than a time; return the key after which the next sweep lists parts."""
         store, bucket = self._installation.store, self._installation.bucket
         left = DELETED_MOST
         for upload in store.unused_uploads(before, UPLOADS_MOST):

@@ -113,7 +113,7 @@ def after_setups(*ends: tuple[Outcome, Step], commands: CommandList = OPEN, **la
 
 
 def test_setup_that_fails_on_three_machines_in_a_row_ends_the_run() -> None:
-    """The others are told to end, and the outcome is that of the setup. Else machines would be launched for ever."""
+    """The other machines are ended, and the run has the outcome of the setup. Otherwise launches would never stop."""
     stopped = after_setups(*[FAILED_SETUP] * 3)
     assert stopped.ranks_stop == Stop(Outcome.CANCELLED, "setup failed on 3 machines in a row", NOW + 60)
     ends = setups(*[FAILED_SETUP] * 3, (Outcome.CANCELLED, Step.BOOT))
