@@ -64,7 +64,7 @@ def service(
 
         return Entrance(installation, AsyncSsh(), tail_source())
 
-    return Service(Parts(installation, lambda: _sites(settings, installation), loop, entrance), local(settings))
+    return Service(Parts(installation, lambda: sites(settings, installation), loop, entrance), local(settings))
 
 
 def local(settings: Settings) -> Caller:
@@ -80,19 +80,19 @@ def amis(settings: Settings) -> Amis:
     from provisioner.service.ami.collection import Amis
 
     installation = installed(settings, Unkept())
-    sites = _sites(settings, installation)
+    places = sites(settings, installation)
     # A rehearsed machine has no NVIDIA GPU.
     kind = "rehearsal" if settings.rehearsal else "gpu"
     bakery = Bakery(
         installation,
-        sites,
+        places,
         Ssh(),
         image_scripts.files(),
         region=settings.region,
         kind=kind,
         endpoint=_machine_endpoint(settings),
     )
-    return Amis(installation, sites, bakery, local(settings))
+    return Amis(installation, places, bakery, local(settings))
 
 
 def _machine_endpoint(settings: Settings) -> str:
@@ -101,7 +101,8 @@ def _machine_endpoint(settings: Settings) -> str:
     return (rehearsal.machine_endpoint or rehearsal.endpoint) if rehearsal else ""
 
 
-def _sites(settings: Settings, installation: Installation) -> LaunchSites:
+def sites(settings: Settings, installation: Installation) -> LaunchSites:
+    """Return the facts that launches need, with the user-data of these settings."""
     from provisioner.adapters import agent_package
     from provisioner.core.cloud.user_data import user_data
     from provisioner.service.control_loop.launch_sites import Agent, LaunchSites

@@ -19,6 +19,7 @@ from typing import Any
 from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
+from provisioner.core.cloud.quotas import quota_with
 from provisioner.rehearsal.aws import wire
 from provisioner.rehearsal.aws.account import IMAGE_PARAMETER, Account
 from provisioner.rehearsal.aws.actions import ASKS
@@ -166,9 +167,11 @@ class Server:
             return wire.write_json({"Parameter": parameter})
         if call.action == "GetServiceQuota":
             code = call.parameters["QuotaCode"]
+            known = quota_with(code)
             quota = {
                 "ServiceCode": "ec2",
                 "QuotaCode": code,
+                "QuotaName": known.name if known else code,
                 "Value": float(self._ec2.quota(code, self._account.instance_types)),
             }
             return wire.write_json({"Quota": quota})

@@ -54,3 +54,9 @@ def quota_of(offer: Offer) -> Quota | None:
     """Return the quota that machines of the offer use up, or None if it is not known."""
     family = offer.instance_type.partition(".")[0]
     return next((quota for pattern, quota in _QUOTAS[offer.market].items() if re.fullmatch(pattern, family)), None)
+
+
+def quota_with(code: str) -> Quota | None:
+    """Return the quota with this code, or None if it is not known."""
+    every = (quota for quotas in _QUOTAS.values() for quota in quotas.values())
+    return next((quota for quota in every if quota.code == code), None)

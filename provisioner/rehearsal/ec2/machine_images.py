@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from provisioner.core.cloud.offers import InstanceType
 from provisioner.rehearsal.aws.refused import Refused
 
 
@@ -110,16 +111,22 @@ class Images:
         found = self._images.get(id) or self._snapshots.get(id)
         return found.tags if found else None
 
-    def why_no_machine(self, image_id: str, now: float) -> tuple[str, str] | None:
-        """Return the error code and message of a launch from a pending, failed or deregistered AMI, else None.
+    def why_no_machine(self, image_id: str, kind: InstanceType, now: float) -> tuple[str, str] | None:
+        """Return the error code and message of a launch from an AMI that is not available or does not fit, else None.
 
-        An unknown AMI can be launched.
+        An unknown AMI can be launched. A fleet's error for a wrong architecture is assumed to be that of RunInstances
+        (skypilot#6315).
         """
         if image_id in self._deregistered:
             return "InvalidAMIID.Unavailable", f"The image id '[{image_id}]' is no longer available"
         image = self._images.get(image_id)
         if image and (state := self.state(image, now)) != "available":
             return "InvalidAMIID.Unavailable", f"The image id '[{image_id}]' is {state}"
+        if image and image.architecture != kind.architecture:
+            return "InvalidParameterValue", (
+                f"The architecture '{kind.architecture}' of the specified instance type does not match the "
+                f"architecture '{image.architecture}' of the specified AMI."
+            )
         return None
 
     def deregister(self, image_id: str) -> None:

@@ -183,11 +183,11 @@ class Model:
 
     def _why_not(self, offer: Offer, subnet: str, image: str, group: str, now: float, others: int) -> OfferError | None:
         """Return the error for one more machine beside `others` that are not launched yet, or None."""
-        if missing := self.images.why_no_machine(image, now):
-            return OfferError(offer, *missing)
         kind = self._types(offer.instance_type)
         if kind is None:
             return OfferError(offer, "InvalidParameterValue", f"Invalid value '{offer.instance_type}' for InstanceType")
+        if unusable := self.images.why_no_machine(image, kind, now):
+            return OfferError(offer, *unusable)
         if self.subnets.get(subnet) != offer.zone:
             return OfferError(offer, "InvalidSubnetID.NotFound", f"The subnet ID '{subnet}' does not exist")
         if offer.zone not in kind.zones or (offer.market is Market.SPOT and not kind.spot):
