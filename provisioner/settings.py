@@ -18,8 +18,9 @@ from provisioner.core.recipe.fields import SecretName
 from provisioner.core.recipe.git import KNOWN_HOST
 from provisioner.core.recipe.kinds import matching
 
-#: AWS's own AMI with the NVIDIA driver and container toolkit (Deep Learning AMI guide, "Base GPU AMI").
-DEFAULT_IMAGE = "ssm:/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
+#: AWS's own AMI with the NVIDIA driver and container toolkit (Deep Learning AMI guide, "Deep Learning Base OSS Nvidia
+#: Driver GPU AMI (Ubuntu 24.04)"). The one for Ubuntu 22.04 ends on 2027-04-30.
+DEFAULT_IMAGE = "ssm:/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
 
 _PLACES = ("./provision.toml", "~/.config/provision/settings.toml")
 

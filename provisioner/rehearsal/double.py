@@ -121,6 +121,7 @@ class Double:
             subnets=self.account.subnets,
             new_id=lambda: uuid.uuid4().hex,
             address=self._host.address,
+            assigns=self.account.assigns_addresses,
         )
         self._model.images.publish(
             MachineImage(self.account.image_id, IMAGE_NAME, "amazon", "/dev/sda1", "x86_64", self._now(), IMAGE_GIB)

@@ -21,7 +21,7 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 from provisioner.core.cloud.quotas import quota_with
 from provisioner.rehearsal.aws import wire
-from provisioner.rehearsal.aws.account import IMAGE_PARAMETER, Account
+from provisioner.rehearsal.aws.account import IMAGE_PARAMETERS, Account
 from provisioner.rehearsal.aws.actions import ASKS
 from provisioner.rehearsal.aws.calls import CONTROL, Call, Calls, NotPlayed
 from provisioner.rehearsal.aws.faults import Effect, Faults, Rule, When
@@ -162,8 +162,8 @@ class Server:
     def _do(self, environ: dict[str, Any], request: Request, call: Call) -> Answer:
         if call.service == "ec2" and call.action in self._ec2.calls:
             return wire.write("ec2", call.action, self._ec2.answer(call))
-        if call.action == "GetParameter" and call.parameters.get("Name") == IMAGE_PARAMETER:
-            parameter = {"Name": IMAGE_PARAMETER, "Type": "String", "Value": self._account.image_id, "Version": 1}
+        if call.action == "GetParameter" and (name := call.parameters.get("Name")) in IMAGE_PARAMETERS:
+            parameter = {"Name": name, "Type": "String", "Value": self._account.image_id, "Version": 1}
             return wire.write_json({"Parameter": parameter})
         if call.action == "GetServiceQuota":
             code = call.parameters["QuotaCode"]

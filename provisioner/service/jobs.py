@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from provisioner.core.access.callers import Caller
 from provisioner.core.access.owner_limits import UNLIMITED
+from provisioner.core.cloud.machine_images import driven_families, raised_disk
 from provisioner.core.cloud.offers import Market, Size
 from provisioner.core.commands.records import CommandList
 from provisioner.core.commands.uploads import Upload
@@ -84,6 +85,7 @@ class Jobs:
             try:
                 yield from self._unoffered(spec)
                 warnings.extend(gpu_notes(spec, self._sites().catalog_to_check(spec.instance_types)))
+                warnings.extend(self._disk_notes(spec))
             except CloudError as error:
                 warnings.append(f"the recipe is stored, but its instance types and zones were not checked: {error}")
 
@@ -112,11 +114,18 @@ class Jobs:
                 return sites.gpu_types()
             return ()
 
-        found = list(unoffered(spec, sites.catalog_to_check(types), known))
+        driven = driven_families(sites.image_reference())
+        found = list(unoffered(spec, sites.catalog_to_check(types), known, driven))
         if found:
             # The cached catalog may be older than the settings' subnets.
-            found = list(unoffered(spec, sites.catalog_to_check(types, CONFIRMED), known))
+            found = list(unoffered(spec, sites.catalog_to_check(types, CONFIRMED), known, driven))
         return found
+
+    def _disk_notes(self, spec: recipes.Spec) -> list[str]:
+        """Return a note if the AMI needs a larger disk than the recipe asks for. Raises CloudError."""
+        asked, sites = spec.placement.disk_gib, self._sites()
+        note = asked and raised_disk(asked, sites.image(sites.image_reference()))
+        return [note] if note else []
 
     def _apply(self, recipe: recipes.Recipe, source: str, *, new: bool) -> Job:
         default = self._caller.owner

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from provisioner.adapters.ec2.launching import fleet
+from provisioner.adapters.ec2.launching import creation, fleet
 from provisioner.core.cloud.launches import LaunchRequest
 from provisioner.core.cloud.offers import Market, Offer
 from tests.support.samples import ZONES, site
@@ -42,6 +42,20 @@ def test_machines_that_work_together_are_all_launched_or_none(market: Market) ->
     names = ("MinTargetCapacity", "SingleInstanceType", "SingleAvailabilityZone")
     assert [options[name] for name in names] == [3, True, True]
     assert "MinTargetCapacity" not in str(fleet(request(market), {}))
+
+
+def test_security_groups_of_an_interface_with_a_public_address_are_the_interfaces() -> None:
+    """EC2 rejects an interface beside security groups. Without groups, the VPC's default group applies."""
+    template = replace(site().template, security_groups=("sg-1", "sg-2"))
+    plain = creation(template, {})["LaunchTemplateData"]
+    assert plain["SecurityGroupIds"] == ["sg-1", "sg-2"]
+    public = creation(replace(template, public_address=True), {})["LaunchTemplateData"]
+    interface = {"DeviceIndex": 0, "AssociatePublicIpAddress": True, "DeleteOnTermination": True}
+    assert public.pop("NetworkInterfaces") == [{**interface, "Groups": ["sg-1", "sg-2"]}]
+    del plain["SecurityGroupIds"]
+    assert public == plain
+    bare = creation(replace(template, public_address=True, security_groups=()), {})["LaunchTemplateData"]
+    assert bare["NetworkInterfaces"] == [interface]
 
 
 def test_placement_group_is_named_in_every_override() -> None:

@@ -29,6 +29,12 @@ def test_the_time_of_a_transition_is_utc_wherever_the_control_host_stands() -> N
     assert machine(ended).transition_at == LAUNCHED.timestamp() + 3600
 
 
+def test_machine_in_an_ipv6_only_subnet_has_its_ipv6_address() -> None:
+    """EC2 lists no private IPv4 address for it; another machine's IPv4 address has precedence."""
+    assert machine(instance(Ipv6Address="2600:1f18::7")).address == "2600:1f18::7"
+    assert machine(instance(Ipv6Address="2600:1f18::7", PrivateIpAddress="10.0.0.7")).address == "10.0.0.7"
+
+
 @pytest.mark.parametrize("reason", ["", "User initiated", "(2026-13-45 99:00:00 GMT)", "Server.InternalError"])
 def test_a_transition_without_a_readable_time_has_none(reason: str) -> None:
     """An unknown time stays unknown: the receipt's bounds must not rest on a guess."""

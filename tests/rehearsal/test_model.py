@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from provisioner.core.cloud.machines import MachineState
 from provisioner.core.cloud.offers import Market, Offer
 from provisioner.rehearsal.aws.refused import Refused
-from provisioner.rehearsal.ec2.catalogue import TYPES
 from provisioner.rehearsal.ec2.conditions import (
     Absence,
     Breakdown,
@@ -26,6 +25,7 @@ from provisioner.rehearsal.ec2.conditions import (
 )
 from provisioner.rehearsal.ec2.instance import Booted, Content, FleetRequest, Noticed, Recommended, Unplugged
 from provisioner.rehearsal.ec2.model import Model
+from provisioner.rehearsal.fakes.catalogue import TYPES
 from provisioner.rehearsal.fakes.clock import CountingIds
 
 T0 = 1_000_000.0
@@ -37,7 +37,7 @@ SUBNET_OF = {"us-east-1a": "subnet-a", "us-east-1b": "subnet-b"}
 
 def model(conditions: Conditions = Conditions()) -> Model:  # noqa: B008 - frozen
     made = Model(conditions, began=T0, types=TYPES.get, subnets=SUBNETS, new_id=CountingIds().new)
-    made.create_template("t", Content("ami-1", on_power_off="terminate"), T0)
+    made.templates.create("t", Content("ami-1", on_power_off="terminate"), T0)
     return made
 
 
@@ -74,7 +74,7 @@ def test_a_machine_lives_through_every_state_at_its_own_time() -> None:
 def test_power_off_means_what_the_template_says() -> None:
     """`terminate` ends a machine that powers itself off; with EC2's default it stops."""
     ec2 = model()
-    ec2.create_template("default", Content("ami-1"), T0)
+    ec2.templates.create("default", Content("ami-1"), T0)
     (ends,) = launch(ec2)
     request = FleetRequest("other", "default", ((A, "subnet-a"),), 1, {})
     ((stays, _),) = ec2.create_fleet(request, T0).machines
@@ -197,7 +197,7 @@ def test_what_is_new_is_hidden_for_the_lag() -> None:
     with pytest.raises(Refused, match=r"InvalidLaunchTemplateName\.NotFoundException"):
         ec2.create_fleet(fleet(), T0 + 2)
     with pytest.raises(Refused, match="AlreadyExists"):
-        ec2.create_template("t", Content("ami-1"), T0 + 2)
+        ec2.templates.create("t", Content("ami-1"), T0 + 2)
     (one,) = launch(ec2, T0 + 3)
     assert ec2.instances(T0 + 7) == []
     for call in (ec2.terminate, lambda ids, now: ec2.instances(now, ids)):

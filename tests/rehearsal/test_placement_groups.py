@@ -8,10 +8,10 @@ from botocore.exceptions import ClientError
 
 from provisioner.core.cloud.offers import Market, Offer
 from provisioner.rehearsal.aws.refused import Refused
-from provisioner.rehearsal.ec2.catalogue import TYPES
 from provisioner.rehearsal.ec2.conditions import Conditions
 from provisioner.rehearsal.ec2.instance import Content, FleetRequest
 from provisioner.rehearsal.ec2.model import Model
+from provisioner.rehearsal.fakes.catalogue import TYPES
 from provisioner.rehearsal.fakes.clock import CountingIds
 from tests.rehearsal.conftest import Raise, Rig
 from tests.support.fleets import tags
@@ -25,7 +25,7 @@ SUBNETS = {"subnet-a": "us-east-1a", "subnet-b": "us-east-1b"}
 
 def model(**conditions: Any) -> Model:
     made = Model(Conditions(**conditions), began=T0, types=TYPES.get, subnets=SUBNETS, new_id=CountingIds().new)
-    made.create_template("t", Content("ami-1", on_power_off="terminate"), T0)
+    made.templates.create("t", Content("ami-1", on_power_off="terminate"), T0)
     return made
 
 

@@ -6,11 +6,11 @@ from typing import Any
 from provisioner.core.cloud.offers import Market, Offer
 from provisioner.rehearsal.aws.actions import Ec2Resource, on_resource
 from provisioner.rehearsal.aws.calls import CONTROL, Call
-from provisioner.rehearsal.ec2.catalogue import TYPES
 from provisioner.rehearsal.ec2.conditions import Conditions
 from provisioner.rehearsal.ec2.instance import Content
 from provisioner.rehearsal.ec2.model import Model
 from provisioner.rehearsal.ec2.resources import Resources
+from provisioner.rehearsal.fakes.catalogue import TYPES
 from provisioner.rehearsal.fakes.clock import CountingIds
 from tests.support.fleets import tags
 
@@ -24,7 +24,7 @@ def used(action: str, said: dict[str, Any]) -> dict[str, list[Ec2Resource]]:
     model = Model(Conditions(), began=T0, types=TYPES.get, subnets=subnets, new_id=CountingIds().new)
     own = {"network-interface": {"provision:installation": "x"}}
     content = Content("ami-1", "", "role", groups=("sg-1",), tags={"provision:installation": "x"}, new_tags=own)
-    model.create_template("t", content, T0)
+    model.templates.create("t", content, T0)
     found: dict[str, list[Ec2Resource]] = {}
     for resource in Resources(model, threading.RLock(), lambda: T0).used_by(Call("ec2", action, said, CONTROL, "", T0)):
         found.setdefault(resource.kind, []).append(resource)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
-from provisioner.rehearsal.aws.account import IMAGE_PARAMETER, PROFILE
+from provisioner.rehearsal.aws.account import IMAGE_PARAMETERS, PROFILE
 from provisioner.rehearsal.aws.faults import Effect, Rule, When
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.scenario import parse
@@ -148,7 +148,7 @@ def test_ami_profile_types_and_subnets_exist(up: Raise) -> None:
     """moto provides image, profile, types, offerings and subnets."""
     rig = up()
     ec2 = rig.client("ec2")
-    image = rig.client("ssm").get_parameter(Name=IMAGE_PARAMETER)["Parameter"]["Value"]
+    image = rig.client("ssm").get_parameter(Name=IMAGE_PARAMETERS[0])["Parameter"]["Value"]
     assert ec2.describe_images(ImageIds=[image])["Images"][0]["RootDeviceName"]
     profile = rig.client("iam").get_instance_profile(InstanceProfileName=PROFILE)["InstanceProfile"]
     assert profile["Roles"][0]["RoleId"] == rig.double.account.role_id

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from provisioner.adapters import aws
-from provisioner.adapters.ec2 import catalog, imaging, launching, listing, placement_groups, pricelist
+from provisioner.adapters.ec2 import catalog, imaging, launching, listing, networks, placement_groups, pricelist
 from provisioner.adapters.ec2.batches import each
 from provisioner.adapters.ec2.codes import translate
 from provisioner.adapters.ec2.explaining import Explaining
@@ -76,13 +77,14 @@ class Ec2:
             raise Misconfigured(
                 f"`subnets` may have only one subnet per zone, but some of {', '.join(self._subnets)} share a zone"
             )
+        wanting = self._address_wanted(answer["Subnets"])
         # A filter, because the InstanceTypes parameter fails for all types if one is unknown.
         wanted = [{"Name": "instance-type", "Values": sorted(set(instance_types))}]
         infos = (
             list(self._pages(ec2.describe_instance_types, "InstanceTypes", Filters=wanted)) if instance_types else []
         )
         if not infos:
-            return Catalog({}, subnets, {}, at)
+            return Catalog({}, subnets, {}, at, wanting)
         offerings = list(
             self._pages(
                 ec2.describe_instance_type_offerings,
@@ -104,7 +106,22 @@ class Ec2:
             # The history from now on includes the prices in force now.
             StartTime=datetime.fromtimestamp(at, UTC),
         )
-        return Catalog(types, subnets, catalog.spot_prices(history, subnets, at), at)
+        return Catalog(types, subnets, catalog.spot_prices(history, subnets, at), at, wanting)
+
+    def _address_wanted(self, subnets: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+        """Return the ids of subnets in which a launch must request a public address.
+
+        Without the right to look, subnets decide themselves, as they did for policies of earlier versions.
+        """
+        unaddressed = networks.without_address(subnets)
+        if not unaddressed:
+            return ()
+        vpcs = [{"Name": "vpc-id", "Values": sorted({each["VpcId"] for each in unaddressed})}]
+        with contextlib.suppress(Misconfigured):
+            return networks.public(
+                unaddressed, self._pages(self._ec2.describe_route_tables, "RouteTables", Filters=vpcs)
+            )
+        return ()
 
     @aws.reading("DescribeInstanceTypes")
     def gpu_types(self) -> tuple[str, ...]:

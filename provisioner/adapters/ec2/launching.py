@@ -28,7 +28,7 @@ def _data(template: Template, tags: Mapping[str, str]) -> dict[str, Any]:
     return {
         "ImageId": template.image.id,
         "IamInstanceProfile": {"Arn": template.profile_arn},
-        "SecurityGroupIds": list(template.security_groups),
+        **_network(template),
         "BlockDeviceMappings": [
             {
                 # With another name than that of the AMI's root device, EC2 would add a second volume.
@@ -52,6 +52,16 @@ def _data(template: Template, tags: Mapping[str, str]) -> dict[str, Any]:
         "MaintenanceOptions": {"AutoRecovery": "disabled"},
         "TagSpecifications": [{"ResourceType": "network-interface", "Tags": _tags(tags)}],
     }
+
+
+def _network(template: Template) -> dict[str, Any]:
+    groups = list(template.security_groups)
+    if not template.public_address:
+        return {"SecurityGroupIds": groups}
+    # With an interface, EC2 rejects security groups beside it; the subnet comes from the fleet's override (as in
+    # Karpenter's launch templates). Only a single interface may have a public address (karpenter#5666).
+    interface = {"DeviceIndex": 0, "AssociatePublicIpAddress": True, "DeleteOnTermination": True}
+    return {"NetworkInterfaces": [{**interface, **({"Groups": groups} if groups else {})}]}
 
 
 def fleet(request: LaunchRequest, tags: Mapping[str, str]) -> dict[str, Any]:

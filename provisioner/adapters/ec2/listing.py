@@ -42,7 +42,8 @@ def machine(instance: Mapping[str, Any]) -> Machine:
         reason_code=code,
         reason="; ".join(filter(None, texts)),
         ending=ending(code, message) if state in ENDING else None,
-        address=instance.get("PrivateIpAddress", ""),
+        # A machine in an IPv6-only subnet has no other address (EC2 API Reference, "Instance").
+        address=instance.get("PrivateIpAddress") or instance.get("Ipv6Address", ""),
         public_address=instance.get("PublicIpAddress", ""),
         image=instance.get("ImageId", ""),
         transition_at=_dated(transition),

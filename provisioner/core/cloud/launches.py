@@ -45,6 +45,8 @@ class Template:
     #: The installation's name. It is part of the template's name: the control plane may use a template only if the
     #: template has the tag of its own installation.
     installation: str = ""
+    #: Whether machines request a public address; if not, the subnet decides.
+    public_address: bool = False
 
     @property
     def disk_iops(self) -> int | None:

@@ -25,6 +25,16 @@ TAG_VALUE, DIGEST = 256, 72
 #: A Docker image's name that a command cannot take for an option or for several arguments.
 IMAGE = re.compile(rf"[a-zA-Z0-9][a-zA-Z0-9._:/@-]{{0,{TAG_VALUE - DIGEST - 1}}}")
 
+#: References to AWS's Deep Learning AMIs with NVIDIA's open kernel modules, as names or ARNs of parameters.
+_OPEN_MODULES = re.compile(r"ssm:.*\baws/service/deeplearning/ami/x86_64/[\w.-]*oss-nvidia-driver-gpu[\w./-]*")
+#: The families with GPUs that these AMIs support: the description of the base AMI (`DescribeImages`, 2026) and the
+#: release notes of the PyTorch AMI (2026-10), which add Gr6f and G6f. G7e works by a public report. The open modules
+#: drive no GPU before Turing (NVIDIA's driver README, "Open Linux Kernel Modules"): no V100 (P3), no M60 (G3).
+_WITH_OPEN_MODULES = (
+    *("g4dn", "g5", "g6", "g6e", "g6f", "g7e", "gr6", "gr6f"),
+    *("p4d", "p4de", "p5", "p5e", "p5en", "p6-b200", "p6-b300"),
+)
+
 #: Names that EC2 accepts for a machine image (EC2 API Reference, "CreateImage").
 NAME = re.compile(r"[A-Za-z0-9()\[\] ./\-'@_]{3,128}")
 
@@ -38,6 +48,26 @@ class Image:
     architecture: str
     #: Least GiB of the root disk; 0 if the cloud does not report it.
     disk_gib: int = 0
+
+
+def driven_families(reference: str) -> tuple[str, ...] | None:
+    """Return the families whose GPUs the AMI's driver supports; None if that is not known, as of an own AMI."""
+    return _WITH_OPEN_MODULES if _OPEN_MODULES.fullmatch(reference) else None
+
+
+def undriven(families: Sequence[str] | None) -> str:
+    """Return why a type of another family is refused."""
+    return (
+        f"the driver of the AMI supports only {', '.join(families or ())}; choose one of these families, or set "
+        "`image` in the settings to an AMI with a driver for the type"
+    )
+
+
+def raised_disk(asked_gib: int | None, image: Image) -> str:
+    """Return a note if the AMI needs a larger disk than the recipe asks for, else ""."""
+    if asked_gib is None or asked_gib >= image.disk_gib:
+        return ""
+    return f"the disk has {image.disk_gib} GiB: the AMI needs more than placement.disk_size of {asked_gib} GiB"
 
 
 class AmiState(StrEnum):

@@ -3,7 +3,7 @@
 Prices are in US dollars an hour; names of sizes contain the unit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -51,6 +51,10 @@ class InstanceType:
     #: Whether its machines may be in a cluster placement group; EC2 decides if an earlier version stored the catalog.
     cluster: bool = True
 
+    def is_driven(self, families: Collection[str] | None) -> bool:
+        """Return whether a driver for these families (None: unknown) supports its GPUs, if it has any."""
+        return families is None or not self.gpus or self.name.partition(".")[0] in families
+
 
 @dataclass(frozen=True)
 class Catalog:
@@ -61,6 +65,19 @@ class Catalog:
     subnets: Mapping[str, str]
     prices: Mapping[Offer, Price]
     at: float
+    #: The ids of subnets whose route leads to an internet gateway, but which assign no public address: without one, a
+    #: machine there has no way out.
+    address_wanted: tuple[str, ...] = ()
+
+
+def wants_address(offer: Offer, catalog: Catalog) -> bool:
+    """Return whether a launch in the offer's subnet must request a public address."""
+    return catalog.subnets[offer.zone] in catalog.address_wanted
+
+
+def alike(offers: Sequence[Offer], catalog: Catalog) -> tuple[Offer, ...]:
+    """Return the offers whose subnets have the first one's need for a public address: a template decides it for all."""
+    return tuple(each for each in offers if wants_address(each, catalog) == wants_address(offers[0], catalog))
 
 
 @dataclass(frozen=True)

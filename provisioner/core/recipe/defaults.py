@@ -1,8 +1,9 @@
 """Defaults that an installation gives its jobs, and the parts of a recipe that it cannot grant or launch."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from provisioner.core.cloud.machine_images import undriven
 from provisioner.core.cloud.offers import Catalog, Market
 from provisioner.core.protocol.messages import Repository
 from provisioner.core.recipe import git
@@ -79,12 +80,15 @@ def ungranted(spec: Spec, owner: str, terms: RecipeDefaults) -> Iterator[tuple[P
         )
 
 
-def unoffered(spec: Spec, catalog: Catalog, known_types: Callable[[], Iterable[str]]) -> Iterator[tuple[Path, str]]:
+def unoffered(
+    spec: Spec, catalog: Catalog, known_types: Callable[[], Iterable[str]], driven: Sequence[str] | None = None
+) -> Iterator[tuple[Path, str]]:
     """Yield the path of each instance type and zone of the recipe that cannot be launched, with the reason.
 
     An alternative type may be missing in the recipe's zones, as long as they have one of the types. `catalog` describes
     all types of the recipe that the region has. `known_types()` returns the names that are suggested for a misspelt
-    type; it is called only if a type is unknown.
+    type; it is called only if a type is unknown. `driven` are the families whose GPUs the AMI's driver supports, if
+    they are known.
     """
     in_order: list[tuple[Path, str]] = [(("spec", "instance_type"), spec.instance_type)]
     in_order += [
@@ -97,6 +101,8 @@ def unoffered(spec: Spec, catalog: Catalog, known_types: Callable[[], Iterable[s
             yield where, f"the region has no instance type {name}{did_you_mean(name, known_types())}"
         elif not found.gpus and spec.placement.gpu == "required":
             yield where, f"{name} has no NVIDIA GPU; choose another type, or set spec.placement.gpu to none"
+        elif spec.placement.gpu == "required" and not found.is_driven(driven):
+            yield where, f"{name}: {undriven(driven)}"
         elif spec.placement.group and not found.cluster:
             yield (
                 where,

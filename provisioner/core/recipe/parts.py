@@ -1,6 +1,7 @@
 """Groups of recipe fields: the placement of machines, limits, retries, and runs with several machines."""
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator
 
@@ -11,6 +12,9 @@ from provisioner.core.recipe.kinds import Part
 LOGS_TIME = 600.0
 #: Seconds of the boot fuse, which powers off a machine without a work order, whatever the recipe's limits are.
 _BOOT_FUSE = 1200.0
+#: Seconds that a bare-metal machine may take from launch to the agent's first report: its firmware checks the whole
+#: hardware first. Reports name 706 to 820 s for the fifth generation, and more than 20 minutes for others.
+METAL_BOOT = 1500.0
 #: The least `limits.silence`, in seconds: heartbeats may be lost, and no machine counts as silent earlier.
 _SHORTEST_SILENCE = 180.0
 
@@ -35,6 +39,11 @@ class Placement(Part):
     #: With `cluster`, EC2 places the machines of a run close to each other; if unset, wherever it has capacity.
     group: Literal["cluster"] | None = None
 
+    @property
+    def disk_gib(self) -> int | None:
+        """Whole GiB for the disk, as EC2 counts them; None for the installation's size."""
+        return self.disk_size and math.ceil(self.disk_size / (1 << 30))
+
 
 def _patient(silence: float | None) -> float | None:
     if silence is not None and silence < _SHORTEST_SILENCE:
@@ -50,7 +59,8 @@ class Limits(Part):
     #: For the wait for a machine. The default is `never` (None), because waiting costs nothing.
     queue_time: fields.DurationOrNever = None
     #: From launch to the agent's first report, or from delivery of the work order if that was later: an agent without a
-    #: work order cannot report. Large GPU machines need most of the default, and a broken machine uses all of it.
+    #: work order cannot report. Large GPU machines need most of the default, and a broken machine uses all of it. Bare
+    #: metal has at least METAL_BOOT.
     boot: Annotated[fields.Duration, fields.lasting(_BOOT_FUSE)] = 600.0
     #: For pulling the image and cloning, which are parallel: tens of GB from a slow registry take half of the default.
     pull: Annotated[fields.Duration, fields.lasting()] = 3600.0
@@ -64,6 +74,15 @@ class Limits(Part):
     #: How long a machine that is ready waits for the other machines of its run. If unset, runs with several machines
     #: have the sum of `pull` and `setup`.
     gather: Annotated[fields.Duration, fields.lasting()] | None = None
+
+    def on(self, instance_type: str) -> Self:
+        """Return the limits on a machine of this type: a bare-metal machine has at least METAL_BOOT to boot.
+
+        The sizes of bare metal are `metal` and, for instance, `metal-24xl` (EC2 User Guide, "Instance type naming
+        conventions").
+        """
+        metal = instance_type.partition(".")[2].startswith("metal")
+        return self.model_copy(update={"boot": METAL_BOOT}) if metal and self.boot < METAL_BOOT else self
 
     @property
     def lifetime(self) -> float:

@@ -126,9 +126,14 @@ class Spec(Part):
         return self.together > 1 and choice == "keep"
 
     @property
+    def lifetime(self) -> float:
+        """Seconds that a machine may exist for one attempt, on any of the recipe's instance types."""
+        return max(self.bounds.on(name).lifetime for name in self.instance_types)
+
+    @property
     def machine_lifetime(self) -> float:
         """Seconds that a machine may exist: longer than one attempt if it may be used for several."""
-        return self.bounds.lifetime * (MACHINE_LIFETIMES if self.keeps_survivors else 1)
+        return self.lifetime * (MACHINE_LIFETIMES if self.keeps_survivors else 1)
 
     @property
     def image_uri(self) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from provisioner.core.cloud.launches import Refusal
+from provisioner.core.cloud.machine_images import raised_disk
 from provisioner.core.errors import CloudError, Misconfigured, NeedsOperator, NoCapacity, QuotaExceeded
 from provisioner.core.protocol.keys import mailbox
 from provisioner.core.protocol.words import Outcome
@@ -117,7 +118,16 @@ def _bound(
         waiting=None,
         waiting_for="",
     )
-    return [*nodes, bound, *machines, story.bound(bound, machines, len(kept), now)]
+    return [*nodes, bound, *machines, story.bound(bound, machines, len(kept), now, _disk_note(run, launch))]
+
+
+def _disk_note(run: Run, launch: Launch) -> str:
+    """Return a note if the machines have a larger disk than the recipe asks for, else ""."""
+    template = launch.request.template
+    if template.disk_gib != template.image.disk_gib:
+        return ""
+    recipe = recipe_of(run)
+    return raised_disk(recipe.spec.placement.disk_gib, template.image) if recipe else ""
 
 
 def _again(node: Node, attempt: int, epoch: int, now: float) -> Node:

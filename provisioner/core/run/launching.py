@@ -3,13 +3,13 @@
 The functions are pure: they compute launches and reasons to wait from the stored records, the catalog and the time.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from provisioner.core.cloud.launches import LaunchRequest, Template
-from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer
+from provisioner.core.cloud.machine_images import undriven
+from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer, alike, wants_address
 from provisioner.core.cloud.placement_groups import placement_group_of
 from provisioner.core.cloud.tags import INSTALLATION_TAG, JOB_TAG, LAUNCH_TAG, LIFETIME_TAG, OWNER_TAG
 from provisioner.core.recipe.recipe import Recipe
@@ -38,6 +38,8 @@ class Site:
     catalog: Catalog
     #: Its disk is the default for recipes that set no disk size or throughput.
     template: Template
+    #: The families whose GPUs the AMI's driver supports; None if that is not known.
+    driven: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,10 @@ class _Group:
     zones: tuple[str, ...]
     subnets: tuple[str, ...]
     markets: tuple[Market, ...]
+    #: Whether the machines need a GPU that the AMI's driver supports.
+    gpu: bool
     #: GiB and MiB/s; None for the installation's default.
-    disk_size: int | None
+    disk_gib: int | None
     disk_throughput: int | None
     #: Whether the machines are launched into a cluster placement group.
     clustered: bool
@@ -119,7 +123,8 @@ def plan_launches(
             left = room - len(allowed) * group.count
             text = f"the run needs {group.count} machines at once, but max_machines leaves room for only {left} more"
         plan.runs.extend(_wait(run, Waiting.LIMIT, text, now + ROOM_EVERY) for run in runs[len(allowed) :])
-        template = _template(group, site)
+        offers = alike(offers, site.catalog)
+        template = _template(group, site, offers)
         sick = health.get(template.name)
         if allowed and sick and sick.failures >= FAILED_BOOTS:
             text = f"{sick.failures} machines in a row never reported: {sick.reason}"
@@ -133,7 +138,7 @@ def plan_launches(
         most = LARGEST_LAUNCH if group.scale == 1 and not group.ranks else 1
         for first in range(0, len(allowed), most):
             members = allowed[first : first + most]
-            launch = _launch(group, members, offers, site, next(tokens), now)
+            launch = _launch(group, members, offers, site, template, next(tokens), now)
             plan.launches.append(launch)
             plan.runs.extend(
                 replace(
@@ -181,17 +186,20 @@ def _group(run: Run, recipe: Recipe, kept: Sequence[Assignment], joins: tuple[in
         spec.placement.subnets,
         # The launch begins with the market of the run's tier, then tries the later ones, then the earlier ones.
         spec.markets[run.tier :] + spec.markets[: run.tier],
-        # EC2 disks have whole GiB.
-        spec.placement.disk_size and math.ceil(spec.placement.disk_size / (1 << 30)),
+        spec.placement.gpu == "required",
+        spec.placement.disk_gib,
         spec.placement.disk_throughput,
         spec.together > 1 and spec.placement.group == "cluster",
     )
 
 
-def _template(group: _Group, site: Site) -> Template:
+def _template(group: _Group, site: Site, offers: Sequence[Offer]) -> Template:
+    """Return the template of the group's launch; the subnets of its offers are alike."""
     return replace(
         site.template,
-        disk_gib=group.disk_size or site.template.disk_gib,
+        # EC2 rejects a disk that is smaller than the AMI's snapshot.
+        disk_gib=max(group.disk_gib or site.template.disk_gib, site.template.image.disk_gib),
+        public_address=wants_address(offers[0], site.catalog),
         disk_throughput=group.disk_throughput or site.template.disk_throughput,
     )
 
@@ -215,16 +223,19 @@ def _wanted(zone: str, group: _Group, site: Site) -> bool:
 def _fitting(group: _Group, site: Site) -> list[InstanceType]:
     known = [site.catalog.types[name] for name in group.types if name in site.catalog.types]
     known = [kind for kind in known if kind.cluster or not group.clustered]
+    known = [kind for kind in known if not group.gpu or kind.is_driven(site.driven)]
     return [kind for kind in known if kind.architecture == site.template.image.architecture]
 
 
 def _never(group: _Group, site: Site) -> str:
     """Return the reason why no offer fits the runs."""
-    types = ", ".join(group.types)
-    if not any(name in site.catalog.types for name in group.types):
+    types, known = ", ".join(group.types), [name for name in group.types if name in site.catalog.types]
+    if not known:
         return f"no such instance type here: {types}"
-    if group.clustered and not any(kind.cluster for kind in site.catalog.types.values() if kind.name in group.types):
+    if group.clustered and not any(site.catalog.types[name].cluster for name in known):
         return f"{types}: cannot be in a cluster placement group; choose another type, or leave placement.group out"
+    if group.gpu and not any(site.catalog.types[name].is_driven(site.driven) for name in known):
+        return f"{types}: {undriven(site.driven)}"
     if not _fitting(group, site):
         return f"{types}: the AMI is for {site.template.image.architecture}, the instance type is not"
     where = ", ".join(group.zones + group.subnets) or "the zones of the installation's subnets"
@@ -254,7 +265,15 @@ def _wait(run: Run, cause: Waiting, text: str, until: float) -> Run:
     return replace(run, waiting=cause, waiting_for=text, next_try_at=until)
 
 
-def _launch(group: _Group, runs: list[Run], offers: tuple[Offer, ...], site: Site, token: str, now: float) -> Launch:
+def _launch(
+    group: _Group,
+    runs: list[Run],
+    offers: tuple[Offer, ...],
+    site: Site,
+    template: Template,
+    token: str,
+    now: float,
+) -> Launch:
     subnets = {offer.zone: site.catalog.subnets[offer.zone] for offer in offers}
     tags = {
         INSTALLATION_TAG: site.installation,
@@ -265,7 +284,7 @@ def _launch(group: _Group, runs: list[Run], offers: tuple[Offer, ...], site: Sit
     }
     request = LaunchRequest(
         token=token,
-        template=_template(group, site),
+        template=template,
         market=offers[0].market,
         offers=offers,
         subnets=subnets,

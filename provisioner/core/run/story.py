@@ -94,14 +94,18 @@ def no_machine(run: Run, launch: str, at: float) -> Event:
     return event(run, f"no machine ({why})", at, launch=launch)
 
 
-def bound(run: Run, machines: Sequence[KnownMachine], kept: int, at: float) -> Event:
-    """Return the event of a new attempt on these machines, which have the same offer, and on `kept` earlier ones."""
+def bound(run: Run, machines: Sequence[KnownMachine], kept: int, at: float, note: str = "") -> Event:
+    """Return the event of a new attempt on these machines, which have the same offer, and on `kept` earlier ones.
+
+    `note` is what the user should know of these machines, or "".
+    """
     offer = machines[0].offer
     ids, alone = _named(machines)
     again = f"; {kept} machines of the last attempt work again" if kept > 1 else ""
     if kept == 1:
         again = "; 1 machine of the last attempt works again"
-    return event(run, f"attempt {run.attempt}: {ids}, {offer}{again}", at, instance_id=alone, launch=machines[0].launch)
+    text = f"attempt {run.attempt}: {ids}, {offer}{again}{note and f'; {note}'}"
+    return event(run, text, at, instance_id=alone, launch=machines[0].launch)
 
 
 def joined(run: Run, machines: Sequence[KnownMachine], at: float) -> Event:

@@ -63,7 +63,7 @@ def _is_usable(each: Assignment, recipe: Recipe, now: float) -> bool:
     noticed = node.result.notice or node.report.notice
     if node.result.outcome not in ENDED_BY_OTHERS or noticed or machine.end_wanted_at is not None:
         return False
-    last_begin = machine.launch_time + (MACHINE_LIFETIMES - 1) * recipe.spec.bounds.lifetime
+    last_begin = machine.launch_time + (MACHINE_LIFETIMES - 1) * recipe.spec.lifetime
     return machine.state not in ENDING and machine.ended_at is None and now <= last_begin
 
 

@@ -74,8 +74,9 @@ def presume(
 ) -> Presumption:
     """Return the earliest verdict that applies to a node without a result.
 
-    `reports_unreadable_at` is when reports last could not be read, as Unix seconds.
+    `limits` are the recipe's. `reports_unreadable_at` is when reports last could not be read, as Unix seconds.
     """
+    limits = limits.on(machine.offer.instance_type)
     return min(_presumptions(run, node, machine, limits, reports_unreadable_at), key=lambda presumption: presumption.at)
 
 
@@ -84,7 +85,7 @@ def first_report_due(node: Node, machine: KnownMachine, limits: Limits) -> float
     if node.report or node.work_put_at is None:
         return None
     # If the work order was put late, the machine gets the full time from then on.
-    return max(machine.launch_time or machine.bound_at, node.work_put_at) + limits.boot
+    return max(machine.launch_time or machine.bound_at, node.work_put_at) + limits.on(machine.offer.instance_type).boot
 
 
 def _presumptions(

@@ -76,7 +76,7 @@ def work_order(
         setup_limit=limits.setup,
         runtime_limit=limits.runtime,
         stop_grace=limits.stop_grace,
-        lifetime=used_before + limits.lifetime,
+        lifetime=used_before + spec.lifetime,
         secrets=tuple(Secret(each.name, each.attachment, each.location) for each in spec.secrets),
         config_files=tuple(ConfigFile(path, each.content, each.mode) for path, each in spec.config_files.items()),
         packages=Packages(

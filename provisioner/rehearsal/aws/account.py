@@ -18,9 +18,12 @@ from provisioner.core.cloud.partitions import partition
 #: Moto's default account.
 ID = "123456789012"
 PROFILE = "provision-machine"
-#: Canonical and Amazon publish the ids of their AMIs in such public SSM parameters; moto lacks this one.
-IMAGE_PARAMETER = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
-IMAGE_NAME = "rehearsal-gpu-ubuntu-22.04"
+#: Amazon publishes the ids of its AMIs in such public SSM parameters; moto lacks these. Both have the same AMI here.
+IMAGE_PARAMETERS = tuple(
+    f"/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-{version}/latest/ami-id"
+    for version in ("24.04", "22.04")
+)
+IMAGE_NAME = "rehearsal-gpu-ubuntu-24.04"
 #: About the size of the real AMI.
 IMAGE_GIB = 45
 #: The role of the control plane.
@@ -49,6 +52,7 @@ class Account:
         self.subnets: dict[str, str] = {
             one.id: one.availability_zone for one in ec2.describe_subnets() if one.default_for_az
         }
+        self._lead_out(ec2)
         self.image_id = str(ec2.register_image(IMAGE_NAME, "Stands for the Deep Learning Base AMI").id)
         #: The unique id of each instance profile's role, and the profile's ARN, by the profile's name.
         self.role_ids: dict[str, str] = {}
@@ -68,6 +72,13 @@ class Account:
         for name, value in secrets.items():
             manager.create_secret(name, value, None, None, None, None, None, [], False)
 
+    def _lead_out(self, ec2: Any) -> None:
+        """Give the default network its internet gateway and default route (VPC User Guide, "Default VPCs")."""
+        gateway = ec2.create_internet_gateway()
+        for table in ec2.describe_route_tables():
+            ec2.attach_internet_gateway(gateway.id, table.vpc_id)
+            ec2.create_route(table.id, "0.0.0.0/0", gateway_id=gateway.id)
+
     def add_role(self, name: str, trust: Mapping[str, Any], policy: Mapping[str, Any]) -> str:
         """Create a role with an inline policy; return its unique id."""
         iam = _backend("iam", partition(self.region).name)
@@ -81,6 +92,10 @@ class Account:
         self.role_ids[name] = self.add_role(name, trust, policy)
         self.profile_arns[name] = str(iam.create_instance_profile(name, "/", []).arn)
         iam.add_role_to_instance_profile(name, name)
+
+    def assigns_addresses(self, subnet: str) -> bool:
+        """Return whether the subnet gives each of its machines a public address."""
+        return str(_backend("ec2", self.region).get_subnet(subnet).map_public_ip_on_launch).lower() == "true"
 
     def set_policy(self, role: str, policy: Mapping[str, Any], name: str = POLICY) -> None:
         """Give the role an inline policy. It is only shown: what calls are allowed was decided at the start."""

@@ -68,6 +68,7 @@ _DESCRIBE = (
     "DescribeInstances",
     "DescribeLaunchTemplates",
     "DescribePlacementGroups",
+    "DescribeRouteTables",
     "DescribeSnapshots",
     "DescribeSpotPriceHistory",
     "DescribeSubnets",
@@ -88,13 +89,15 @@ _ON_RESOURCES = (
     "GetConsoleOutput",
     "TerminateInstances",
 )
+#: EC2's calls that only an administrator makes, to build and to break a network.
+_BY_ADMINISTRATOR = ("DeleteRoute", "ModifySubnetAttribute")
 #: EC2's calls that launch machines with a role.
 _LAUNCHES = ("CreateFleet", "RunInstances")
 
 #: The required actions by (service, API call), besides those on EC2's resources; the double does not implement a call
 #: without an entry.
 ASKS: Mapping[tuple[str, str], tuple[Ask, ...]] = {
-    **{("ec2", name): _asks(On.ANYTHING, f"ec2:{name}") for name in _DESCRIBE},
+    **{("ec2", name): _asks(On.ANYTHING, f"ec2:{name}") for name in (*_DESCRIBE, *_BY_ADMINISTRATOR)},
     **{("ec2", name): () for name in _ON_RESOURCES},
     **{("ec2", name): _asks(On.ROLE, "iam:PassRole") for name in _LAUNCHES},
     ("pricing", "GetProducts"): _asks(On.ANYTHING, "pricing:GetProducts"),

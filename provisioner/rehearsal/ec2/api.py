@@ -13,11 +13,12 @@ from provisioner.rehearsal.aws.calls import Call, NotPlayed
 from provisioner.rehearsal.aws.refused import Refused
 from provisioner.rehearsal.ec2 import quotas
 from provisioner.rehearsal.ec2.filters import fits, tagged
-from provisioner.rehearsal.ec2.instance import Content, FleetRequest, Instance
+from provisioner.rehearsal.ec2.instance import FleetRequest, Instance
 from provisioner.rehearsal.ec2.machine_image_api import ImageCalls
 from provisioner.rehearsal.ec2.model import Model
 from provisioner.rehearsal.ec2.placement_group_api import PlacementGroupCalls
 from provisioner.rehearsal.ec2.resources import Resources, template_name
+from provisioner.rehearsal.ec2.templates import TemplateCalls
 
 _CODES = {
     MachineState.PENDING: 0,
@@ -38,10 +39,8 @@ _FLEET = {
     "OnDemandOptions",
 }
 _OVERRIDE = {"InstanceType", "SubnetId", "Priority", "Placement"}
-#: The types of resources for which an instant fleet may have tags (Karpenter's CreateFleet), and a launch template (EC2
-#: API Reference, "LaunchTemplateTagSpecificationRequest").
+#: The types of resources for which an instant fleet may have tags (Karpenter's CreateFleet).
 _FLEET_TAGS = {"fleet", "instance", "volume"}
-_TEMPLATE_TAGS = {"instance", "network-interface", "spot-instances-request", "volume"}
 
 
 class Ec2:
@@ -67,8 +66,6 @@ class Ec2:
         self._console, self._changed, self._account = console, changed, account
         self.resources = Resources(model, lock, now)
         self.calls: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-            "CreateLaunchTemplate": self._create_launch_template,
-            "DescribeLaunchTemplates": self._describe_launch_templates,
             "CreateFleet": self._create_fleet,
             "DescribeInstances": self._describe_instances,
             "DescribeInstanceStatus": self._describe_instance_status,
@@ -76,6 +73,7 @@ class Ec2:
             "TerminateInstances": self._terminate_instances,
             "GetConsoleOutput": self._get_console_output,
             "DescribeSpotPriceHistory": self._describe_spot_price_history,
+            **TemplateCalls(model.templates, lock, now=now, visible=model.visible_templates).calls,
             **ImageCalls(model, lock, now=now, changed=changed, forget=forget, account=account).calls,
             **PlacementGroupCalls(model, lock, now=now).calls,
         }
@@ -96,35 +94,6 @@ class Ec2:
         return quotas.value(self._model.conditions.quotas, code, types, set(self._model.subnets.values()))
 
     # Launching
-
-    def _create_launch_template(self, said: Mapping[str, Any]) -> dict[str, Any]:
-        data = said["LaunchTemplateData"]
-        profile = data.get("IamInstanceProfile", {})
-        disks = [one.get("Ebs", {}).get("VolumeSize", 0) for one in data.get("BlockDeviceMappings", [])]
-        content = Content(
-            image=data.get("ImageId", ""),
-            user_data=base64.b64decode(data.get("UserData", "")).decode(),
-            profile=profile.get("Arn") or profile.get("Name", ""),
-            on_power_off=data.get("InstanceInitiatedShutdownBehavior", "stop"),
-            disk_gib=disks[0] if disks else 0,
-            groups=tuple(data.get("SecurityGroupIds", [])),
-            tags=tagged(said, "launch-template"),
-            new_tags={kind: found for kind in _TEMPLATE_TAGS if (found := tagged(data, kind))},
-        )
-        with self._lock:
-            name, token = said["LaunchTemplateName"], said.get("ClientToken", "")
-            made = self._model.create_template(name, content, self._now(), token=token)
-        return {"LaunchTemplate": _launch_template(made)}
-
-    def _describe_launch_templates(self, said: Mapping[str, Any]) -> dict[str, Any]:
-        names = said.get("LaunchTemplateNames", [])
-        with self._lock:
-            shown = {one.name: one for one in self._model.templates(self._now())}
-        for name in names:
-            if name not in shown:
-                message = f"At least one of the launch templates specified in the request does not exist: {name}"
-                raise Refused("InvalidLaunchTemplateName.NotFoundException", message)
-        return {"LaunchTemplates": [_launch_template(shown[name]) for name in names or shown]}
 
     def _create_fleet(self, said: Mapping[str, Any]) -> dict[str, Any]:
         strange = set(said) - _FLEET
@@ -302,17 +271,6 @@ def _time(said: Any) -> float:
     return float(said.timestamp() if said.tzinfo else said.replace(tzinfo=UTC).timestamp())
 
 
-def _launch_template(made: Any) -> dict[str, Any]:
-    return {
-        "LaunchTemplateId": made.id,
-        "LaunchTemplateName": made.name,
-        "CreateTime": made.created,
-        "DefaultVersionNumber": 1,
-        "LatestVersionNumber": 1,
-        "Tags": [{"Key": key, "Value": value} for key, value in made.content.tags.items()],
-    }
-
-
 def _state(state: MachineState) -> dict[str, Any]:
     return {"Code": _CODES[state], "Name": state.value}
 
@@ -358,6 +316,7 @@ def _described(one: Instance) -> dict[str, Any]:
     if one.offer.market is Market.SPOT:
         result["InstanceLifecycle"] = "spot"
     if one.state is not MachineState.TERMINATED:
-        result |= {"PrivateIpAddress": one.address, "PublicIpAddress": one.public_address, "SubnetId": one.subnet}
+        result |= {"PrivateIpAddress": one.address, "SubnetId": one.subnet}
+        result |= {"PublicIpAddress": one.public_address} if one.public_address else {}
         result |= {"IamInstanceProfile": {"Arn": one.template.content.profile}} if one.template.content.profile else {}
     return result

@@ -18,8 +18,10 @@ class Content:
     on_power_off: str = "stop"
     #: Size of the root disk; 0 if the template has none.
     disk_gib: int = 0
-    #: Its security groups.
+    #: Its security groups, or those of its network interface.
     groups: tuple[str, ...] = ()
+    #: AssociatePublicIpAddress of its network interface; None: the subnet decides.
+    public: bool | None = None
     #: The template's own tags.
     tags: Mapping[str, str] = field(default_factory=dict)
     #: The tags of the resources that a launch with it makes, by their type.
@@ -85,6 +87,7 @@ class Instance:
     offer: Offer
     subnet: str
     address: str
+    #: Empty without a public address.
     public_address: str
     template: LaunchTemplate
     #: Client token of the instance; machines of a fleet have EC2's own token, not the caller's.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from provisioner.core.cloud.offers import InstanceType
 from provisioner.rehearsal.aws.refused import Refused
+from provisioner.rehearsal.ec2.instance import Content
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,13 @@ class Images:
         found = self._images.get(id) or self._snapshots.get(id)
         return found.tags if found else None
 
-    def why_no_machine(self, image_id: str, kind: InstanceType, now: float) -> tuple[str, str] | None:
+    def why_no_machine(self, content: Content, kind: InstanceType, now: float) -> tuple[str, str] | None:
         """Return the error code and message of a launch from an AMI that is not available or does not fit, else None.
 
         An unknown AMI can be launched. A fleet's error for a wrong architecture is assumed to be that of RunInstances
         (skypilot#6315).
         """
+        image_id = content.image
         if image_id in self._deregistered:
             return "InvalidAMIID.Unavailable", f"The image id '[{image_id}]' is no longer available"
         image = self._images.get(image_id)
@@ -127,6 +129,10 @@ class Images:
                 f"The architecture '{kind.architecture}' of the specified instance type does not match the "
                 f"architecture '{image.architecture}' of the specified AMI."
             )
+        if image and 0 < content.disk_gib < image.size_gib:
+            # An error of a fleet: karpenter#3302.
+            size = f"Volume of size {content.disk_gib}GB is smaller than snapshot '{image.snapshot or 'snap-0'}'"
+            return "InvalidBlockDeviceMapping", f"{size}, expect size >= {image.size_gib}GB"
         return None
 
     def deregister(self, image_id: str) -> None:

@@ -36,6 +36,7 @@ from provisioner.rehearsal.ec2.instance import (
 )
 from provisioner.rehearsal.ec2.machine_images import Images
 from provisioner.rehearsal.ec2.placement_groups import PlacementGroups
+from provisioner.rehearsal.ec2.templates import Templates
 from provisioner.rehearsal.machines.host import place
 
 #: A rule that affects at most `times` machines.
@@ -54,18 +55,21 @@ class Model:
         subnets: Mapping[str, str],
         new_id: Callable[[], str],
         address: Callable[[int, bool], str] = lambda number, _: f"10.{place(number)}",
+        assigns: Callable[[str], bool] = lambda _: True,
     ) -> None:
-        """`subnets` has zones by id, `new_id` repeats no last 17 characters, and `address` is MachineHost's."""
+        """`subnets` has zones by id, `new_id` repeats no last 17 characters, and `address` is MachineHost's.
+
+        `assigns` returns whether a subnet gives its machines public addresses, unless a launch decides otherwise.
+        """
         self.conditions = conditions
         self.began = began
         self.subnets = subnets
         self.images = Images(conditions.image_delay, new_id)
+        self.templates = Templates(new_id)
         self.groups = PlacementGroups(conditions.placement_groups, conditions.group_lag, new_id)
         self._types = types
         self._new_id = new_id
-        self._address = address
-        self._templates: dict[str, LaunchTemplate] = {}
-        self._template_tokens: dict[str, tuple[str, Content]] = {}
+        self._address, self._assigns = address, assigns
         self._fleets: dict[str, tuple[FleetRequest, FleetAnswer]] = {}
         self._instances: dict[str, Instance] = {}
         self._forgotten: dict[str, Instance] = {}
@@ -99,26 +103,10 @@ class Model:
         step: Callable[[], None] = functools.partial(happens, at, *args)
         heapq.heappush(self._agenda, (at, self._planned, step))
 
-    # Launch templates
+    # Launch templates and fleets
 
-    def create_template(self, name: str, content: Content, now: float, *, token: str = "") -> LaunchTemplate:
-        self.advance(now)
-        if token and self._template_tokens.get(token) == (name, content):
-            return self._templates[name]
-        if name in self._templates:
-            raise Refused("InvalidLaunchTemplateName.AlreadyExistsException", "Launch template name already in use.")
-        if len(content.user_data.encode()) > 16 * 1024:
-            raise Refused("InvalidUserData.Malformed", "User data is limited to 16384 bytes")
-        self._templates[name] = LaunchTemplate(f"lt-{self._new_id()[-17:]}", name, content, now)
-        if token:
-            self._template_tokens[token] = (name, content)
-        return self._templates[name]
-
-    def templates(self, now: float) -> list[LaunchTemplate]:
-        """Return the launch templates that are visible at `now`."""
-        return [item for item in self._templates.values() if now >= item.created + self.conditions.template_lag]
-
-    # Fleets
+    def visible_templates(self, now: float) -> list[LaunchTemplate]:
+        return [item for item in self.templates.shown() if now >= item.created + self.conditions.template_lag]
 
     def create_fleet(self, request: FleetRequest, now: float) -> FleetAnswer:
         """Launch machines in the offers that have capacity; the answer may have no machines. Raises Refused."""
@@ -127,7 +115,7 @@ class Model:
             return self._replay(request)
         if any(self.began + one.at <= now < self.began + one.ends for one in self.conditions.fleet_limits):
             raise Refused("MaxFleetCountExceeded", "You've reached the limit on the number of EC2 Fleets")
-        template = next((item for item in self.templates(now) if item.name == request.template), None)
+        template = next((item for item in self.visible_templates(now) if item.name == request.template), None)
         if template is None:
             message = f"The specified launch template, with template name {request.template}, does not exist."
             raise Refused("InvalidLaunchTemplateName.NotFoundException", message)
@@ -171,7 +159,7 @@ class Model:
             while len(machines) < request.count:
                 # The first offer with room for all machines of `together` has room for each of them.
                 others = request.count - 1 - len(machines) if request.together else 0
-                error = self._why_not(offer, subnet, template.content.image, request.group, now, others)
+                error = self._why_not(offer, subnet, template.content, request.group, now, others)
                 if error:
                     errors.append(error)
                     if offer.market is Market.SPOT and not error.code.startswith("Insufficient"):
@@ -181,12 +169,14 @@ class Model:
                 machines.append((self._launch(offer, subnet, template, request, token, now), offer))
         return FleetAnswer(fleet, tuple(machines), tuple(errors))
 
-    def _why_not(self, offer: Offer, subnet: str, image: str, group: str, now: float, others: int) -> OfferError | None:
+    def _why_not(
+        self, offer: Offer, subnet: str, content: Content, group: str, now: float, others: int
+    ) -> OfferError | None:
         """Return the error for one more machine beside `others` that are not launched yet, or None."""
         kind = self._types(offer.instance_type)
         if kind is None:
             return OfferError(offer, "InvalidParameterValue", f"Invalid value '{offer.instance_type}' for InstanceType")
-        if unusable := self.images.why_no_machine(image, kind, now):
+        if unusable := self.images.why_no_machine(content, kind, now):
             return OfferError(offer, *unusable)
         if self.subnets.get(subnet) != offer.zone:
             return OfferError(offer, "InvalidSubnetID.NotFound", f"The subnet ID '{subnet}' does not exist")
@@ -225,7 +215,9 @@ class Model:
         instance_id = f"i-{self._new_id()[-17:]}"
         # All of 127/8 is this computer's loopback. The first address is 127.0.1.0: 127.0.0.1 must stay free.
         number = 256 + len(self._instances) + len(self._forgotten)
-        public, private = f"127.{place(number)}", self._address(number, request.together)
+        asked = template.content.public
+        public = f"127.{place(number)}" if (self._assigns(subnet) if asked is None else asked) else ""
+        private = self._address(number, request.together)
         born = (Change(MachineState.PENDING, now),)
         self._instances[instance_id] = Instance(
             instance_id, offer, subnet, private, public, template, token, dict(request.tags), born, group=request.group

@@ -77,7 +77,7 @@ class Resources:
             yield "snapshot", snapshot.id, snapshot.tags
         for group in self._model.groups.shown():
             yield "placement-group", group.id, group.tags
-        for template in self._model.templates(self._now()):
+        for template in self._model.visible_templates(self._now()):
             yield "launch-template", template.id, template.content.tags
 
     def _tagged(self, said: Mapping[str, Any]) -> Iterator[Ec2Resource]:
@@ -129,14 +129,14 @@ class Resources:
         configs = said.get("LaunchTemplateConfigs", [])
         specification = configs[0].get("LaunchTemplateSpecification", {}) if configs else said.get("LaunchTemplate", {})
         wanted = {specification.get("LaunchTemplateName"), specification.get("LaunchTemplateId")}
-        known = self._model.templates(self._now())
+        known = self._model.visible_templates(self._now())
         return next((one for one in known if {one.name, one.id} & wanted), None)
 
     def _tags(self, id: str) -> Mapping[str, str] | None:
         """Return the tags of a resource by its id or name; None for an unknown one."""
         found = [one.tags for one in self._model.every() if one.id == id]
         found += [one.tags for one in self._model.groups.shown() if id in (one.name, one.id)]
-        found += [one.content.tags for one in self._model.templates(self._now()) if id in (one.name, one.id)]
+        found += [one.content.tags for one in self._model.visible_templates(self._now()) if id in (one.name, one.id)]
         return found[0] if found else self._model.images.tags_of(id)
 
 
@@ -148,4 +148,4 @@ def template_name(model: Model, said: Mapping[str, Any], now: float) -> str:
     if name := specification.get("LaunchTemplateName"):
         return str(name)
     wanted = specification.get("LaunchTemplateId")
-    return next((one.name for one in model.templates(now) if one.id == wanted), str(wanted))
+    return next((one.name for one in model.visible_templates(now) if one.id == wanted), str(wanted))

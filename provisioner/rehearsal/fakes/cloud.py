@@ -17,11 +17,11 @@ from provisioner.core.cloud.tags import LAUNCH_TAG
 from provisioner.core.errors import CloudError, Conflict, NoAnswer, Transient
 from provisioner.ports.clock import Clock
 from provisioner.rehearsal.aws.refused import Refused
-from provisioner.rehearsal.ec2.catalogue import TYPES, ZONES
 from provisioner.rehearsal.ec2.conditions import Conditions
 from provisioner.rehearsal.ec2.instance import Captured, Content, Event, FleetRequest, Instance, Unplugged
 from provisioner.rehearsal.ec2.machine_images import MachineImage
 from provisioner.rehearsal.ec2.model import Model
+from provisioner.rehearsal.fakes.catalogue import TYPES, ZONES
 from provisioner.rehearsal.fakes.clock import CountingIds
 
 T = TypeVar("T")
@@ -88,9 +88,16 @@ class FakeCloud:
     def launch(self, request: LaunchRequest) -> LaunchAnswer:
         now = self._enter()
         template = request.template
-        content = Content(template.image.id, template.user_data, template.profile_arn, "terminate", template.disk_gib)
+        content = Content(
+            template.image.id,
+            template.user_data,
+            template.profile_arn,
+            "terminate",
+            template.disk_gib,
+            public=template.public_address or None,
+        )
         try:
-            self.model.create_template(template.name, content, now)
+            self.model.templates.create(template.name, content, now)
         except Refused as refused:
             if not refused.code.endswith("AlreadyExistsException"):
                 raise self._error(refused.code, refused.message) from refused

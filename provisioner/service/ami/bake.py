@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from provisioner.core.cloud import machine_images
 from provisioner.core.cloud.launches import LaunchRequest, Template
 from provisioner.core.cloud.machine_images import Ami, AmiState
-from provisioner.core.cloud.offers import Market, Offer
+from provisioner.core.cloud.offers import Market, Offer, alike, wants_address
 from provisioner.core.cloud.tags import INSTALLATION_TAG, JOB_TAG, LAUNCH_TAG, LIFETIME_TAG
 from provisioner.core.cloud.user_data import builder_data
 from provisioner.core.errors import CloudError, Conflict, Failed, Invalid, Retryable
@@ -126,6 +126,8 @@ class Bakery:
             raise Invalid(f"{kind.name} is not offered in any zone of the settings' subnets")
         disk = wish.disk_gib or (policy.disk_gib if wish.preload else image.disk_gib or policy.disk_gib)
         token = installation.ids.new()
+        offers = tuple(Offer(Market.ON_DEMAND, kind.name, zone) for zone in kind.zones)
+        offers = alike(offers, catalog)
         template = Template(
             image=image,
             profile_arn=role.arn,
@@ -134,6 +136,7 @@ class Bakery:
             user_data=builder_data(key.public, LIFETIME),
             role_id=role.role_id,
             installation=policy.installation,
+            public_address=wants_address(offers[0], catalog),
         )
         tags = {
             INSTALLATION_TAG: policy.installation,
@@ -141,7 +144,6 @@ class Bakery:
             LIFETIME_TAG: str(LIFETIME),
             JOB_TAG: "provision ami bake",
         }
-        offers = tuple(Offer(Market.ON_DEMAND, kind.name, zone) for zone in kind.zones)
         return LaunchRequest(token, template, Market.ON_DEMAND, offers, catalog.subnets, 1, tags)
 
     def _prepare(self, work: "_Work", wish: BakeRequest) -> tuple[str, tuple[str, ...]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from provisioner.core.cloud.launches import Profile, Template
-from provisioner.core.cloud.machine_images import Image
+from provisioner.core.cloud.machine_images import Image, driven_families
 from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer, Price, Size
 from provisioner.core.cloud.prices import PriceList
 from provisioner.core.errors import CloudError
@@ -69,18 +69,22 @@ class LaunchSites:
     def site(self, profile: str, types: Collection[str]) -> Site:
         """Return the site at which to launch these instance types with this profile. Raises CloudError."""
         installation, policy = self._installation, self._installation.policy
-        image, role = self.image(installation.store.chosen(AMI) or policy.image), self.role(profile)
+        reference, role = self.image_reference(), self.role(profile)
+        image = self.image(reference)
         template = Template(
             image=image,
             profile_arn=role.arn,
             security_groups=(*policy.groups_of(profile), *(policy.way_in.security_groups if installation.keys else ())),
-            # EC2 rejects a disk that is smaller than the machine image's.
-            disk_gib=max(policy.disk_gib, image.disk_gib),
+            disk_gib=policy.disk_gib,
             user_data=self._user_data(role.role_id, self._uploaded()),
             role_id=role.role_id,
             installation=policy.installation,
         )
-        return Site(policy.installation, self.catalog(types), template)
+        return Site(policy.installation, self.catalog(types), template, driven_families(reference))
+
+    def image_reference(self) -> str:
+        """Return the reference of the machine image for runs: the operator's choice, or else that of the settings."""
+        return self._installation.store.chosen(AMI) or self._installation.policy.image
 
     def image(self, reference: str) -> Image:
         """Return the machine image; the answer may be a day old."""

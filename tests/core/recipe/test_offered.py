@@ -24,9 +24,9 @@ CATALOG = Catalog(
 )
 
 
-def problems(**spec: Any) -> dict[str, str]:
+def problems(driven: tuple[str, ...] | None = None, **spec: Any) -> dict[str, str]:
     """Return the reason for each refused part, by its path."""
-    found = unoffered(recipe(**spec).spec, CATALOG, lambda: ["g5.xlarge", "g6.xlarge", "p5.48xlarge"])
+    found = unoffered(recipe(**spec).spec, CATALOG, lambda: ["g5.xlarge", "g6.xlarge", "p5.48xlarge"], driven)
     return {".".join(map(str, path[1:])): reason for path, reason in found}
 
 
@@ -53,6 +53,18 @@ def test_type_without_a_gpu_needs_consent() -> None:
     }
     for name in ("m6i.large", "g5.xlarge"):
         assert not problems(instance_type=name, placement={"gpu": "none"})
+
+
+def test_type_that_the_ami_cannot_drive_is_refused() -> None:
+    """A job without a GPU may have it, and an own AMI is not judged."""
+    reason = (
+        "g6.xlarge: the driver of the AMI supports only g4dn, g5; choose one of these families, or set `image` in the "
+        "settings to an AMI with a driver for the type"
+    )
+    ours = ("g4dn", "g5")
+    assert problems(ours, placement={"instance_types": ["g6.xlarge"]}) == {"placement.instance_types.0": reason}
+    assert not problems(ours, instance_type="g6.xlarge", placement={"gpu": "none"})
+    assert not problems(None, instance_type="g6.xlarge")
 
 
 def test_zone_without_a_subnet_is_refused() -> None:

@@ -208,6 +208,40 @@ def test_a_recipe_s_own_disk_is_a_template_of_its_own() -> None:
     assert {each.id for each in both.templates} == set(ill)
 
 
+def test_disk_is_never_smaller_than_the_ami() -> None:
+    """EC2 rejects a disk that is smaller than the AMI's snapshot, for every offer."""
+    image = replace(BOTH_TYPES.template.image, disk_gib=45)
+    where = replace(BOTH_TYPES, template=replace(BOTH_TYPES.template, image=image, disk_gib=30))
+    for placement, gib in (({}, 45), ({"disk_size": "20Gi"}, 45), ({"disk_size": "60Gi"}, 60)):
+        (launch,) = plan([(run(), recipe(placement=placement))], where).launches
+        assert launch.request.template.disk_gib == gib
+
+
+def test_launch_asks_for_a_public_address_in_the_subnets_that_need_it() -> None:
+    """A template decides it for all of its machines, so a launch has only subnets with the same need."""
+    mixed = replace(BOTH_TYPES, catalog=replace(BOTH_TYPES.catalog, address_wanted=("subnet-b", "subnet-c")))
+    (first,) = plan([(run(), recipe())], mixed).launches
+    assert ({offer.zone for offer in first.request.offers}, first.request.template.public_address) == ({"a"}, False)
+    (second,) = plan([(run(), recipe())], mixed, droughts=(dry(Market.ON_DEMAND, "g5.xlarge", "a"),)).launches
+    assert {offer.zone for offer in second.request.offers} == {"b", "c"}
+    assert second.request.template == replace(first.request.template, public_address=True)
+    assert second.request.template.name != first.request.template.name
+
+
+def test_types_that_the_ami_cannot_drive_are_not_launched() -> None:
+    """Their machines would be paid until the GPU check fails. A job without a GPU may have them."""
+    old = kind("p3.2xlarge")
+    where = replace(site(old, kind("g6.xlarge")), driven=("g5", "g6"))
+    both = recipe(instance_type="p3.2xlarge", placement={"instance_types": ["g6.xlarge"]})
+    (launch,) = plan([(run(), both)], where).launches
+    assert {offer.instance_type for offer in launch.request.offers} == {"g6.xlarge"}
+    ((_, reason),) = plan([(run(), recipe(instance_type="p3.2xlarge"))], where).refused
+    assert reason.startswith("p3.2xlarge: the driver of the AMI supports only g5, g6;")
+    for free in (recipe(instance_type="p3.2xlarge", placement={"gpu": "none"}), both):
+        assert plan([(run(), free)], replace(where, driven=None)).launches
+    assert plan([(run(), recipe(instance_type="p3.2xlarge", placement={"gpu": "none"}))], where).launches
+
+
 def test_subnets_restrict_zones() -> None:
     """Only the subnets that the recipe names are used, even if the type is offered in other zones."""
     (launch,) = plan([(run(), recipe(placement={"subnets": ["subnet-b"]}))]).launches
