@@ -7,14 +7,15 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
 from provisioner.core.access.owner_limits import MIB, OwnerLimits
+from provisioner.core.cloud.budget import Caps
 from provisioner.core.cloud.policies import PolicyValues
 from provisioner.core.errors import Invalid
 from provisioner.core.recipe import errors
 from provisioner.core.recipe.defaults import RecipeDefaults
-from provisioner.core.recipe.fields import SecretName
+from provisioner.core.recipe.fields import SecretName, dollars_or_never
 from provisioner.core.recipe.git import KNOWN_HOST
 from provisioner.core.recipe.kinds import matching
 
@@ -146,6 +147,11 @@ class Settings(_Part):
     disk_gib: Annotated[int, Field(ge=8, le=16384)] = 200
     #: The most machines alive at once; runs beyond it wait. Unset: as many as the account's quota allows.
     max_machines: Annotated[int | None, Field(ge=1)] = None
+    #: US dollars that all machines may cost in a UTC day, without disks; runs beyond it wait. `never`: any amount. The
+    #: default stops a mistake on the first day. A rehearsal costs nothing, so it has no cap unless a value is written.
+    max_dollars_a_day: Annotated[float | None, BeforeValidator(dollars_or_never)] = 200.0
+    #: Whether machines whose price is unknown may be launched although a cap applies. They count as free.
+    allow_unknown_price: bool = False
     #: The store's file; if unset, it is in ~/.local/share/provision.
     store: LocalPath | None = None
     #: The owner of recipes that name none; empty: the name of this Unix user.
@@ -184,6 +190,11 @@ class Settings(_Part):
             roles={profile: self.profile_roles.get(profile, profile) for profile in profiles},
             parameters=(reference,) if own else (),
         )
+
+    @property
+    def caps(self) -> Caps:
+        free = self.rehearsal is not None and "max_dollars_a_day" not in self.model_fields_set
+        return Caps(None if free else self.max_dollars_a_day, self.allow_unknown_price)
 
     @property
     def owner_limits(self) -> OwnerLimits:

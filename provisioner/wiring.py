@@ -146,6 +146,7 @@ def installed(settings: Settings, journal: Journal, meter: Meter | None = None) 
         boot_fuse=rehearsal.boot_fuse if rehearsal else BOOT_FUSE,
         reaper_grace=rehearsal.reaper_grace if rehearsal else REAPER_GRACE,
         terms=settings.terms,
+        caps=settings.caps,
         limits=settings.owner_limits,
         way_in=WayIn(
             settings.ssh.port, settings.ssh.user, settings.ssh.security_groups, settings.ssh.address == "public"

@@ -139,6 +139,12 @@ class Store(Protocol):
     def machines(self, ids: Collection[str]) -> tuple[KnownMachine, ...]:
         """Return the stored machines that have one of these ids."""
 
+    def spent(self, begins: float, ends: float) -> float:
+        """Return the US dollars that machines which have ended cost between two Unix times, as far as prices are known.
+
+        The same rules as in `use_of` apply.
+        """
+
     def launch(self, id: str) -> Launch | None:
         """Return the launch of that id, open or closed; None if this store did not make it."""
 

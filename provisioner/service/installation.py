@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
+from provisioner.core.cloud.budget import DAY, Budget, Caps, day_of
 from provisioner.core.cloud.machines import Machine
 from provisioner.core.errors import Failed
 from provisioner.core.protocol.words import Engine
 from provisioner.core.recipe.defaults import RecipeDefaults
-from provisioner.core.run.records import Record
+from provisioner.core.run.machines.costs import budget_of
+from provisioner.core.run.records import Live, Record
 from provisioner.ports.bucket import Bucket
 from provisioner.ports.clock import Clock
 from provisioner.ports.cloud import Cloud
@@ -79,6 +81,7 @@ class Policy:
     #: The limits of each owner. They apply to the owner's callers and schedules, but not to admins.
     limits: OwnerLimits = UNLIMITED
     way_in: WayIn = field(default_factory=WayIn)
+    caps: Caps = field(default_factory=Caps)
     #: Security groups by instance profile. A profile without an entry has `security_groups`.
     profile_groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -98,6 +101,14 @@ class Policy:
         groups = {*self.groups_of(own)} or {DEFAULT_GROUP}
         others = sorted({self.profile, *self.profiles.values()} - {own})
         return [other for other in others if groups & ({*self.groups_of(other)} or {DEFAULT_GROUP})]
+
+
+def budget_for(store: Store, caps: Caps, live: Live, now: float) -> Budget | None:
+    """Return what the cap on the cost of a day leaves at `now`; None without a cap. `live` was just read."""
+    if caps.dollars_a_day is None:
+        return None
+    begin = day_of(now) * DAY
+    return budget_of(live, store.spent(begin, begin + DAY), caps.dollars_a_day, now)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from provisioner.core.access.callers import Caller
+from provisioner.core.cloud.budget import Caps
 from provisioner.core.cloud.machines import ENDING, Machine
 from provisioner.core.cost.receipt import receipt
 from provisioner.core.errors import Invalid
@@ -18,6 +19,7 @@ from provisioner.core.views import from_records
 from provisioner.core.views.codec import moment
 from provisioner.core.views.overview import Live, Queue, Top
 from provisioner.ports.store import Store
+from provisioner.service.installation import budget_for
 
 #: Key of the stored reason for which the process that makes passes decides nothing, such as a wrong clock.
 HINDRANCE = "hindrance"
@@ -32,9 +34,11 @@ class Foreign:
     machines: tuple[Machine, ...] = ()
 
 
-def live_overview(store: Store, caller: Caller, limit: int, now: float) -> Top:
+def live_overview(store: Store, caller: Caller, limit: int, now: float, caps: Caps) -> Top:
     """Return the counts of the caller's unfinished runs and machines, and the `limit` most urgent runs."""
-    live = _seen(store.live(), caller)
+    every = store.live()
+    budget = budget_for(store, caps, every, now)
+    live = _seen(every, caller)
     nodes = {(node.run, node.attempt): node for node in live.nodes}
     current = {run.id: nodes.get((run.id, run.attempt)) for run in live.runs}
     first = heapq.nsmallest(limit, live.runs, key=lambda run: _rank(run, current[run.id], now))
@@ -51,6 +55,7 @@ def live_overview(store: Store, caller: Caller, limit: int, now: float) -> Top:
         hindrance=hindrance(store),
         more=len(live.runs) - len(first),
         runs=tuple(_row(run, held[run.id], live, now) for run in first),
+        budget=from_records.budget(budget) if budget else None,
     )
 
 

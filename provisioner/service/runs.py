@@ -215,4 +215,4 @@ class Runs:
     def overview(self, limit: int) -> Top:
         from provisioner.service.overview import live_overview
 
-        return live_overview(self._store, self._caller, limit, self._clock.now())
+        return live_overview(self._store, self._caller, limit, self._clock.now(), self._policy.caps)

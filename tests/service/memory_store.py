@@ -14,6 +14,7 @@ from provisioner.core.not_found import no_upload
 from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.jobs import Job
+from provisioner.core.run.machines.costs import use_of
 from provisioner.core.run.records import Drought, Event, KnownMachine, Launch, Live, Node, Record, Run, TemplateHealth
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import NEWEST, Key, Lease, RunFilter
@@ -196,6 +197,10 @@ class MemoryStore:
 
     def machines(self, ids: Collection[str]) -> tuple[KnownMachine, ...]:
         return self._where(KnownMachine, lambda machine: machine.id in ids)
+
+    def spent(self, begins: float, ends: float) -> float:
+        ended = self._where(KnownMachine, lambda machine: machine.ended_at is not None)
+        return sum(use_of(each, ends).since(begins).until(ends).dollars for each in ended)
 
     def launch(self, id: str) -> Launch | None:
         return self._of(Launch).get(id)

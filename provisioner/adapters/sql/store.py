@@ -298,6 +298,14 @@ class SqlStore(ListQueries):
         row = tables.MachineRow
         return self.find(KnownMachine, select(row.body).where(col(row.id).in_(ids)))
 
+    def spent(self, begins: float, ends: float) -> float:
+        query = (
+            "SELECT total(hourly * (min(used_until, :ends) - max(used_from, :begins))) / 3600 FROM machine "
+            "WHERE ended = 1 AND used_until > :begins AND used_from < :ends"
+        )
+        with self._read() as connection:
+            return float(connection.execute(text(query), {"begins": begins, "ends": ends}).scalar_one())
+
     def launch(self, id: str) -> Launch | None:
         found = self.find(Launch, select(tables.LaunchRow.body).where(tables.LaunchRow.id == id))
         return found[0] if found else None

@@ -10,9 +10,10 @@ from provisioner.core.commands import records as lists
 from provisioner.core.commands import uploads
 from provisioner.core.recipe import jobs
 from provisioner.core.run import records
+from provisioner.core.run.machines.costs import use_of
 
 #: The id of the newest migration. Alembic is imported only if the store lacks this migration.
-HEAD = "0006"
+HEAD = "0007"
 
 
 class Document(SQLModel):
@@ -85,6 +86,12 @@ class NodeRow(Document, table=True):
 class MachineRow(Document, table=True):
     __tablename__: ClassVar[str] = "machine"
     ended: bool = Field(index=True)
+    #: The time for which a machine that has ended counts, and US dollars of an hour; 0 while it has not ended.
+    used_from: float = Field(default=0.0, sa_column_kwargs={"server_default": "0"})
+    used_until: float = Field(default=0.0, sa_column_kwargs={"server_default": "0"})
+    hourly: float = Field(default=0.0, sa_column_kwargs={"server_default": "0"})
+    # The cost of a day is summed from this index, however many machines ended earlier.
+    __table_args__ = (Index("machine_used", "used_until", "used_from", "hourly", sqlite_where=text("ended = 1")),)
 
 
 class LaunchRow(Document, table=True):
@@ -219,7 +226,11 @@ def row(item: records.Record, body: str) -> tuple[type[Document], dict[str, Any]
         case records.Node():
             return NodeRow, shared | {"run": item.run, "attempt": item.attempt, "rank": item.rank}
         case records.KnownMachine():
-            return MachineRow, shared | {"ended": item.ended_at is not None}
+            if item.ended_at is None:
+                return MachineRow, shared | {"ended": False, "used_from": 0.0, "used_until": 0.0, "hourly": 0.0}
+            use = use_of(item, item.ended_at)
+            used = {"used_from": use.begins, "used_until": use.ends, "hourly": use.hourly}
+            return MachineRow, shared | {"ended": True, **used}
         case records.Launch():
             return LaunchRow, shared | {"closed": item.closed_at is not None}
         case records.Drought():

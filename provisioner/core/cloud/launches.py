@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from provisioner.core.cloud.machine_images import Image
 from provisioner.core.cloud.offers import Market, Offer
+from provisioner.core.cloud.tags import lifetime_of
 from provisioner.core.errors import CloudError
 
 #: IOPS and MiB/s that the price of every disk includes (EBS User Guide, "General Purpose SSD volumes").
@@ -77,6 +78,11 @@ class LaunchRequest:
     together: bool = False
     #: Name of the cluster placement group of the machines, which no other launch uses; "" for none.
     placement_group: str = ""
+
+    @property
+    def lifetime(self) -> float | None:
+        """Seconds that each machine may exist, from its launch time; None if the tag is missing."""
+        return lifetime_of(self.tags)
 
 
 @dataclass(frozen=True)

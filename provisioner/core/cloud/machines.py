@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from provisioner.core.cloud.offers import Offer
-from provisioner.core.cloud.tags import LAUNCH_TAG, LIFETIME_TAG
+from provisioner.core.cloud.tags import LAUNCH_TAG, lifetime_of
 
 
 class MachineState(StrEnum):
@@ -65,8 +65,7 @@ class Machine:
     @property
     def lifetime(self) -> float | None:
         """Seconds that the machine may exist, from its launch time; None if the tag is missing or not a number."""
-        text = self.tags.get(LIFETIME_TAG, "")
-        return float(text) if text.isascii() and text.isdigit() else None
+        return lifetime_of(self.tags)
 
 
 @dataclass(frozen=True)

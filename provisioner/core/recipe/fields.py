@@ -219,6 +219,39 @@ DurationOrNow = Annotated[
 ]
 
 
+#: The largest amount of US dollars.
+_MOST_DOLLARS = 1_000_000
+_DOLLARS = r"[0-9]{1,7}(\.[0-9]{1,6})?"
+
+
+def _dollars(value: Any) -> float:
+    # A dump has the amount as text, and Python callers may pass a number.
+    text = str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+    if not re.fullmatch(_DOLLARS, text) or not 0 < float(text) <= _MOST_DOLLARS:
+        raise ValueError(f"write US dollars as a number above 0 and at most {_MOST_DOLLARS}, such as 2.50")
+    return float(text)
+
+
+def dollars_or_never(value: Any) -> float | None:
+    """Return an amount of US dollars; None for `never`. Raises ValueError."""
+    try:
+        return None if value == "never" else _dollars(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or never") from error
+
+
+#: US dollars; None for `never`: no limit.
+DollarsOrNever = Annotated[
+    float | None,
+    Kind(
+        dollars_or_never,
+        {"type": ["string", "number"], "pattern": f"^({_DOLLARS}|never)$", "exclusiveMinimum": 0},
+        first=True,
+    ),
+    PlainSerializer(lambda value: "never" if value is None else f"{value:.6f}".rstrip("0").rstrip("."), str),
+]
+
+
 #: Bytes, dumped as text such as `200Gi`.
 Size = Annotated[int, PlainSerializer(kinds.size_text, return_type=str)]
 

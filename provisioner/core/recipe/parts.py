@@ -36,6 +36,8 @@ class Placement(Part):
     disk_throughput: Annotated[int, kinds.between(125, 1000, "MiB a second")] | None = None
     #: With `none`, instance types without an NVIDIA GPU are accepted; otherwise such a type counts as a mistake.
     gpu: Literal["required", "none"] = "required"
+    #: US dollars for an hour of a machine. Offers whose price is higher, or unknown, are skipped.
+    max_price: fields.DollarsOrNever = None
     #: With `cluster`, EC2 places the machines of a run close to each other; if unset, wherever it has capacity.
     group: Literal["cluster"] | None = None
 
@@ -52,7 +54,7 @@ def _patient(silence: float | None) -> float | None:
 
 
 class Limits(Part):
-    """The longest duration of each part of a run, in seconds."""
+    """The longest duration of each part of a run, in seconds, and its highest cost."""
 
     #: For the command. The default allows a day of training, and limits the cost of a command that hangs.
     runtime: Annotated[fields.Duration, fields.lasting()] = 86400.0
@@ -74,6 +76,9 @@ class Limits(Part):
     #: How long a machine that is ready waits for the other machines of its run. If unset, runs with several machines
     #: have the sum of `pull` and `setup`.
     gather: Annotated[fields.Duration, fields.lasting()] | None = None
+    #: US dollars of all machines of the run, of all its attempts, without disks. The control plane stops the run so
+    #: that it ends below this limit.
+    cost: fields.DollarsOrNever = None
 
     def on(self, instance_type: str) -> Self:
         """Return the limits on a machine of this type: a bare-metal machine has at least METAL_BOOT to boot.

@@ -7,13 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from provisioner.core.cloud.affording import CAP_EVERY, Terms, affordable, over_cap
+from provisioner.core.cloud.budget import Budget, Use
 from provisioner.core.cloud.launches import LaunchRequest, Template
 from provisioner.core.cloud.machine_images import undriven
-from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer, alike, wants_address
+from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer, Price, alike, wants_address
 from provisioner.core.cloud.placement_groups import placement_group_of
 from provisioner.core.cloud.tags import INSTALLATION_TAG, JOB_TAG, LAUNCH_TAG, LIFETIME_TAG, OWNER_TAG
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import capacity
+from provisioner.core.run.machines.costs import least
 from provisioner.core.run.records import Assignment, Drought, Launch, Live, Run, TemplateHealth
 from provisioner.core.run.states import State, Waiting, transition
 
@@ -40,6 +43,16 @@ class Site:
     template: Template
     #: The families whose GPUs the AMI's driver supports; None if that is not known.
     driven: tuple[str, ...] | None = None
+    #: The known list prices of an on-demand machine for an hour, by instance type.
+    on_demand: Mapping[str, Price] = field(default_factory=dict)
+    #: Whether offers of unknown price may be launched under a cap.
+    unknown_prices: bool = False
+
+    def price(self, offer: Offer) -> float | None:
+        """Return the known price of an hour, in US dollars, or None."""
+        listed = self.on_demand.get(offer.instance_type) if offer.market is Market.ON_DEMAND else None
+        known = listed or self.catalog.prices.get(offer)
+        return known.dollars if known else None
 
 
 @dataclass(frozen=True)
@@ -76,11 +89,12 @@ class _Group:
     disk_throughput: int | None
     #: Whether the machines are launched into a cluster placement group.
     clustered: bool
+    terms: Terms
 
     @property
     def count(self) -> int:
         """Number of machines that each run needs now."""
-        return len(self.ranks) or self.scale
+        return self.terms.count
 
 
 def plan_launches(
@@ -93,12 +107,14 @@ def plan_launches(
     tokens: Iterator[str],
     kept: Mapping[str, Sequence[Assignment]] = MappingProxyType({}),
     joins: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+    budget: Budget | None = None,
 ) -> LaunchPlan:
     """Return the launches for the queued runs whose next try is due.
 
     At most `room` more machines may be alive (None: any number). `health` is by the template's name. `kept` has, by
     run, the nodes whose machines its next attempt uses again: the launch is for the other ranks, near these machines.
-    `joins` has, by list run that gets further machines, their ranks.
+    `joins` has, by list run that gets further machines, their ranks. `budget` is what the cap on the cost of a day
+    leaves (None: any amount).
     """
     plan = LaunchPlan()
     groups: dict[_Group, list[Run]] = {}
@@ -112,9 +128,17 @@ def plan_launches(
             reason = _never(group, site)
             plan.refused.extend((run, reason) for run in runs)
             continue
-        offers, opens_at = _open(possible, droughts, now)
+        may_cost = affordable(possible, site.price, group.terms, budget, now, unknown_prices=site.unknown_prices)
+        if not may_cost.offers:
+            text = "; ".join(may_cost.skipped)
+            if may_cost.next_try_at is None:
+                plan.refused.extend((run, text) for run in runs)
+            else:
+                plan.runs.extend(_wait(run, Waiting.LIMIT, text, may_cost.next_try_at) for run in runs)
+            continue
+        offers, opens_at = _open(may_cost.offers, droughts, now)
         if not offers:
-            text = _all_dry(group, possible)
+            text = "; ".join([_all_dry(group, may_cost.offers), *may_cost.skipped])
             plan.runs.extend(_wait(run, Waiting.CAPACITY, text, opens_at) for run in runs)
             continue
         allowed = runs if room is None else runs[: room // group.count]
@@ -124,6 +148,13 @@ def plan_launches(
             text = f"the run needs {group.count} machines at once, but max_machines leaves room for only {left} more"
         plan.runs.extend(_wait(run, Waiting.LIMIT, text, now + ROOM_EVERY) for run in runs[len(allowed) :])
         offers = alike(offers, site.catalog)
+        hourly = may_cost.hourly(offers)
+        use = Use(now, now + group.lifetime, (hourly or 0.0) * group.count)
+        if budget is not None and (fitting := budget.room(use)) is not None and fitting < len(allowed):
+            after = budget.plus(replace(use, hourly=use.hourly * fitting))
+            text = over_cap(after, use, group.terms)
+            plan.runs.extend(_wait(run, Waiting.LIMIT, text, now + CAP_EVERY) for run in allowed[fitting:])
+            allowed = allowed[:fitting]
         template = _template(group, site, offers)
         sick = health.get(template.name)
         if allowed and sick and sick.failures >= FAILED_BOOTS:
@@ -135,10 +166,12 @@ def plan_launches(
             plan.runs.extend(_wait(run, Waiting.CONFIGURATION, text, now + TEMPLATE_EVERY) for run in held)
         if room is not None:
             room -= len(allowed) * group.count
+        if budget is not None:
+            budget = budget.plus(replace(use, hourly=use.hourly * len(allowed)))
         most = LARGEST_LAUNCH if group.scale == 1 and not group.ranks else 1
         for first in range(0, len(allowed), most):
             members = allowed[first : first + most]
-            launch = _launch(group, members, offers, site, template, next(tokens), now)
+            launch = _launch(group, members, offers, site, template, next(tokens), now, hourly)
             plan.launches.append(launch)
             plan.runs.extend(
                 replace(
@@ -174,12 +207,13 @@ def _unblocked(runs: Sequence[Run], now: float) -> list[Run]:
 
 def _group(run: Run, recipe: Recipe, kept: Sequence[Assignment], joins: tuple[int, ...]) -> _Group:
     spec, near, ranks = recipe.spec, kept[0].machine.offer if kept else None, {each.node.rank for each in kept}
+    missing = tuple(rank for rank in range(spec.together) if rank not in ranks) if ranks else joins
     return _Group(
         run.owner,
         run.job_name,
         run.job_revision,
         spec.together,
-        tuple(rank for rank in range(spec.together) if rank not in ranks) if ranks else joins,
+        missing,
         spec.machine_lifetime,
         (near.instance_type,) if near else spec.instance_types,
         (near.zone,) if near else spec.placement.zones,
@@ -190,6 +224,13 @@ def _group(run: Run, recipe: Recipe, kept: Sequence[Assignment], joins: tuple[in
         spec.placement.disk_gib,
         spec.placement.disk_throughput,
         spec.together > 1 and spec.placement.group == "cluster",
+        Terms(
+            len(missing) or spec.together,
+            spec.machine_lifetime,
+            spec.placement.max_price,
+            spec.limits.cost,
+            least(spec.limits),
+        ),
     )
 
 
@@ -243,7 +284,7 @@ def _never(group: _Group, site: Site) -> str:
     return f"{types}: not offered {markets} in {where}"
 
 
-def _all_dry(group: _Group, possible: list[Offer]) -> str:
+def _all_dry(group: _Group, possible: Sequence[Offer]) -> str:
     """Return the reason to wait while all possible offers are dry, with advice."""
     types = " or ".join(dict.fromkeys(offer.instance_type for offer in possible))
     zones = sorted({offer.zone for offer in possible})
@@ -253,7 +294,7 @@ def _all_dry(group: _Group, possible: list[Offer]) -> str:
     return f"AWS has no {' or '.join(group.markets)} {types} in {where}; more types{fallback} would help"
 
 
-def _open(possible: list[Offer], droughts: Mapping[str, Drought], now: float) -> tuple[tuple[Offer, ...], float]:
+def _open(possible: Sequence[Offer], droughts: Mapping[str, Drought], now: float) -> tuple[tuple[Offer, ...], float]:
     """Return the offers of the first market that are not dry, and when the first dry offer may be tried again."""
     until = {offer: capacity.dry_until(offer, droughts, now) for offer in possible}
     offers = [offer for offer, dry in until.items() if dry is None]
@@ -273,6 +314,7 @@ def _launch(
     template: Template,
     token: str,
     now: float,
+    hourly: float | None,
 ) -> Launch:
     subnets = {offer.zone: site.catalog.subnets[offer.zone] for offer in offers}
     tags = {
@@ -293,4 +335,4 @@ def _launch(
         together=group.scale > 1,
         placement_group=placement_group_of(token) if group.clustered else "",
     )
-    return Launch(request, tuple(run.id for run in runs), now, ranks=group.ranks)
+    return Launch(request, tuple(run.id for run in runs), now, ranks=group.ranks, hourly_at_most=hourly)

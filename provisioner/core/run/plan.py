@@ -15,6 +15,7 @@ from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import progress, story, survivors
 from provisioner.core.run.launching import LARGEST_LAUNCH, machines_left
 from provisioner.core.run.lists import advancing, joining, repeating
+from provisioner.core.run.machines import costs
 from provisioner.core.run.machines.listings import to_terminate
 from provisioner.core.run.progress import Advance
 from provisioner.core.run.ranks import stop_of
@@ -189,6 +190,8 @@ class Plan:
         records: list[Record] = []
         if advance.run != run:
             records.append(advance.run)
+            if advance.run.stop and not run.stop:
+                records.append(story.stopped_for_cost(advance.run, self.now))
             if advance.run.state is not run.state:
                 records.append(self._event(run, advance.run))
         latest = [each.node for each in assignments if each.node.attempt == run.attempt] if settled else []
@@ -214,6 +217,7 @@ class Plan:
 
     def _advance(self, run: Run, recipe: Recipe | None) -> Advance:
         held, unreadable_at = self.assignments[run.id], self.senses.reports_unreadable_at
+        run = costs.limited(run, held, recipe, self.now)
         if not run.commands:
             return progress.advance(run, held, recipe, self.now, unreadable_at)
         return advancing.advance(run, self._lists[run.id], self._workers, held, recipe, self.now, unreadable_at)

@@ -240,6 +240,10 @@ class KnownMachine:
     price: Price | None = None
     disk_price: Price | None = None
     console: str = ""
+    #: What it counts for against caps: seconds that it may exist, from its launch time, and US dollars of an hour at
+    #: most. None if they are unknown; then it counts as if it lived for ever, or was free.
+    lifetime: float | None = None
+    hourly_at_most: float | None = None
     version: int = 0
 
 
@@ -271,6 +275,9 @@ class Launch:
     #: The ranks of its only run that get the machines; empty if every rank of every run gets one. If the machines are
     #: not launched together, they join a list run.
     ranks: tuple[int, ...] = ()
+    #: What an hour of one of its machines costs at most, in US dollars: for this it counts against caps. None if no
+    #: price is known, or no cap applied.
+    hourly_at_most: float | None = None
     version: int = 0
 
     @property

@@ -56,6 +56,10 @@ def stopped_by_takeover(run: Run, at: float) -> Event:
     return event(run, "stop requested: the store was restored from a backup", at)
 
 
+def stopped_for_cost(run: Run, at: float) -> Event:
+    return event(run, f"stop requested: {run.stop.reason if run.stop else ''}", at)
+
+
 def moved(old: Run, new: Run, at: float) -> Event:
     """Return the event of a change of state."""
     text = f"{new.state}: {TRANSITIONS[old.state, new.state]}"

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from provisioner.core.access import callers
+from provisioner.core.cloud import budget as budgets
 from provisioner.core.cloud import machine_images, offers
 from provisioner.core.commands.records import CommandList, Worker
 from provisioner.core.cost import phases
@@ -22,6 +23,7 @@ from provisioner.core.views.ami import Ami
 from provisioner.core.views.codec import moment
 from provisioner.core.views.commands import Progress
 from provisioner.core.views.job import Job, Last, Schedule
+from provisioner.core.views.overview import Budget
 from provisioner.core.views.pages import key_of
 from provisioner.core.views.receipt import Bill, Phase, Price, Receipt
 from provisioner.core.views.run import Attempt, Event, Machine, Run, Runs, Status, Stop, Tried, Waiting
@@ -76,6 +78,11 @@ def schedule(item: jobs.Job, upcoming: Sequence[float], run: records.Run | None)
         last=last,
         next=tuple(map(moment, upcoming)),
     )
+
+
+def budget(item: budgets.Budget) -> Budget:
+    today = budgets.day_of(item.now)
+    return Budget(budgets.date(today), item.spent, item.committed.get(today, 0.0), item.most)
 
 
 def runs(items: Sequence[records.Run], lists: Mapping[str, Progress], limit: int) -> Runs:

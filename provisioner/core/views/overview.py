@@ -34,6 +34,16 @@ class Live:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What the machines of the installation cost on the present day, and the cap: the setting max_dollars_a_day."""
+
+    date: Annotated[str, "The day, in UTC."]
+    spent: Annotated[float, "US dollars of machines, without disks, until now."]
+    committed: Annotated[float, "US dollars that the machines may still cost on this day, if they live that long."]
+    most: Annotated[float, "The cap, in US dollars a day. Launches beyond it wait."]
+
+
+@dataclass(frozen=True)
 class Top:
     """The numbers of the caller's unfinished runs and of their machines, and the most urgent of these runs."""
 
@@ -53,6 +63,8 @@ class Top:
         tuple[Live, ...],
         "In order: silent machine, interruption notice, other machine, no machine; each group oldest first.",
     ]
+    # Older servers do not send this field.
+    budget: Annotated[Budget | None, "Null if the installation has no cap."] = None
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Stop:
-    """A request to end the run, by a user or by the job's schedule."""
+    """A request to end the run, by a user, by the job's schedule or by `limits.cost`."""
 
     outcome: Outcome
     reason: str

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from provisioner.core.cloud import machine_images
+from provisioner.core.cloud.affording import Terms, affordable
 from provisioner.core.cloud.launches import LaunchRequest, Template
 from provisioner.core.cloud.machine_images import Ami, AmiState
 from provisioner.core.cloud.offers import Market, Offer, alike, wants_address
@@ -16,7 +17,7 @@ from provisioner.ports.shell import Key, Session, Shell
 from provisioner.service.ami.builder import Builder, Told, looks
 from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.control_loop.ownership import claim
-from provisioner.service.installation import Installation
+from provisioner.service.installation import Installation, budget_for
 
 #: Maximum number of seconds of a bake, including the snapshot.
 LIFETIME = 2 * 3600
@@ -81,8 +82,9 @@ class Bakery:
             raise Conflict(f"the AMI name {name} is already used by {taken[0]}")
         key = self._shell.key()
         request = self._request(wish, key)
+        hourly = self._admitted(request)
         try:
-            with Builder(installation, self._shell, request, LIFETIME, told) as builder:
+            with Builder(installation, self._shell, request, LIFETIME, told, hourly) as builder:
                 session = builder.session(key)
                 try:
                     work = _Work(session, self._root(), self._left(began), told)
@@ -145,6 +147,21 @@ class Bakery:
             JOB_TAG: "provision ami bake",
         }
         return LaunchRequest(token, template, Market.ON_DEMAND, offers, catalog.subnets, 1, tags)
+
+    def _admitted(self, request: LaunchRequest) -> float | None:
+        """Return the most that an hour of the builder costs. Raises Failed if the cap does not allow its launch."""
+        installation, now = self._installation, self._installation.clock.now()
+        caps = installation.policy.caps
+        budget = budget_for(installation.store, caps, installation.store.live(), now)
+        terms = Terms(request.count, LIFETIME)
+        found = affordable(request.offers, self._price, terms, budget, now, unknown_prices=caps.unknown_prices)
+        if not found.offers:
+            raise Failed(f"no builder was launched: {'; '.join(found.skipped)}")
+        return found.hourly(request.offers)
+
+    def _price(self, offer: Offer) -> float | None:
+        known = self._sites.price(offer)
+        return known.dollars if known else None
 
     def _prepare(self, work: "_Work", wish: BakeRequest) -> tuple[str, tuple[str, ...]]:
         """Prepare and clean the builder; return its agent's sha256 and the digests of its preloaded Docker images."""

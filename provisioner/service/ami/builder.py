@@ -43,10 +43,17 @@ class Builder:
     """A context manager that launches the builder, and terminates it at the end."""
 
     def __init__(
-        self, installation: Installation, shell: Shell, request: LaunchRequest, lifetime: float, told: Told
+        self,
+        installation: Installation,
+        shell: Shell,
+        request: LaunchRequest,
+        lifetime: float,
+        told: Told,
+        hourly: float | None = None,
     ) -> None:
+        """`hourly` is what the launch counts for against the cap, in US dollars."""
         self._installation, self._shell, self._request, self._told = installation, shell, request, told
-        self._lifetime = lifetime
+        self._lifetime, self._hourly = lifetime, hourly
         self._answer: LaunchAnswer | None = None
 
     @property
@@ -57,7 +64,7 @@ class Builder:
     def __enter__(self) -> Self:
         """Launch the machine. Raises Failed, with the refusal of every offer, if no machine can be launched."""
         now = self._installation.clock.now()
-        promise = Launch(self._request, (), now, held_until=now + self._lifetime)
+        promise = Launch(self._request, (), now, held_until=now + self._lifetime, hourly_at_most=self._hourly)
         try:
             self._installation.store.save([promise])
             self._answer = self._ask()
@@ -121,7 +128,17 @@ class Builder:
             return
         why = "its bake is over"
         over: list[Record] = [
-            KnownMachine(each.instance_id, launch.id, each.offer, now, end_wanted_at=now, end_wanted_for=why)
+            KnownMachine(
+                each.instance_id,
+                launch.id,
+                each.offer,
+                # Until a listing shows it, its use counts from the launch.
+                launch.created_at,
+                end_wanted_at=now,
+                end_wanted_for=why,
+                lifetime=launch.request.lifetime,
+                hourly_at_most=launch.hourly_at_most,
+            )
             for each in machines
         ]
         if launch.closed_at is None:

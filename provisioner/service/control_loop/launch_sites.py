@@ -66,8 +66,11 @@ class LaunchSites:
         self._lists: dict[str, tuple[PriceList, float]] = {}
         self._agent_sha256 = ""
 
-    def site(self, profile: str, types: Collection[str]) -> Site:
-        """Return the site at which to launch these instance types with this profile. Raises CloudError."""
+    def site(self, profile: str, types: Collection[str], listed: Collection[str] = ()) -> Site:
+        """Return the site at which to launch these instance types with this profile. Raises CloudError.
+
+        It has the list prices of the types in `listed`, as far as they are known.
+        """
         installation, policy = self._installation, self._installation.policy
         reference, role = self.image_reference(), self.role(profile)
         image = self.image(reference)
@@ -80,7 +83,15 @@ class LaunchSites:
             role_id=role.role_id,
             installation=policy.installation,
         )
-        return Site(policy.installation, self.catalog(types), template, driven_families(reference))
+        on_demand = {name: price for name in listed if (price := self.price_list(name).machines.get(name))}
+        return Site(
+            policy.installation,
+            self.catalog(types),
+            template,
+            driven_families(reference),
+            on_demand,
+            policy.caps.unknown_prices,
+        )
 
     def image_reference(self) -> str:
         """Return the reference of the machine image for runs: the operator's choice, or else that of the settings."""

@@ -4,21 +4,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from provisioner.core.cloud.launches import LaunchAnswer, LaunchedMachine, Refusal
+from provisioner.core.cloud.offers import Market
 from provisioner.core.errors import ClockWrong, CloudError, Conflict, NeedsOperator, NoAnswer, Retryable
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import story
 from provisioner.core.run.launch_answers import answered, unfilled
-from provisioner.core.run.launching import plan_launches
+from provisioner.core.run.launching import machines_left, plan_launches
 from provisioner.core.run.lists.joining import as_planned, as_queued, joined
 from provisioner.core.run.plan import Plan
 from provisioner.core.run.progress import refuse
-from provisioner.core.run.records import Assignment, KnownMachine, Launch, Node, Record, Run
+from provisioner.core.run.records import Assignment, KnownMachine, Launch, Live, Node, Record, Run
 from provisioner.core.run.states import Waiting
 from provisioner.core.run.survivors import kept
 from provisioner.core.run.work_order import recipe_of
 from provisioner.service.collectors import placement_groups
 from provisioner.service.control_loop.launch_sites import LaunchSites
-from provisioner.service.installation import Installation
+from provisioner.service.installation import Installation, budget_for
 
 #: Seconds for which a launch request is repeated. EC2's client tokens live far longer (EC2 API, "Ensuring
 #: idempotency").
@@ -42,35 +43,49 @@ class Launches:
         # Runs without a machine come first.
         for run, recipe in [*plan.due.runs, *((as_queued(run), recipe) for run, recipe, _ in plan.joins)]:
             by_profile.setdefault(self._installation.policy.profile_of(run.owner), []).append((run, recipe))
-        room, launches = plan.room, list[Launch]()
+        launches = list[Launch]()
         for profile, waiting in by_profile.items():
-            stored = self._store_at(profile, waiting, plan, room, epoch)
-            launches.extend(stored)
-            if room is not None:
-                room -= sum(launch.request.count for launch in stored)
+            live = replace(plan.live, launches=(*plan.live.launches, *launches))
+            launches += self._store_at(profile, waiting, plan, live, epoch)
         return launches
 
     def _store_at(
-        self, profile: str, waiting: Sequence[tuple[Run, Recipe]], plan: Plan, room: int | None, epoch: int
+        self, profile: str, waiting: Sequence[tuple[Run, Recipe]], plan: Plan, live: Live, epoch: int
     ) -> list[Launch]:
+        """Store the launches of runs with this instance profile; `live` has the launches that this pass stored before.
+
+        The limits are the installation's: they count the machines of all profiles.
+        """
         installation, now = self._installation, self._installation.now()
         causes = {run.id: run.waiting for run, _ in waiting}
         try:
-            site = self._sites.site(profile, {name for _, recipe in waiting for name in recipe.spec.instance_types})
+            site = self._sites.site(
+                profile,
+                {name for _, recipe in waiting for name in recipe.spec.instance_types},
+                {name for _, recipe in waiting if self._needs_prices(recipe) for name in recipe.spec.instance_types},
+            )
         except CloudError as error:
             # Treat the error like the answer to a launch: a permanent error ends the runs; after others, the runs wait.
             self._save_unfilled(plan, waiting, error, now, epoch)
             return []
+        room = machines_left(live, installation.policy.max_machines)
+        budget = budget_for(installation.store, installation.policy.caps, live, now)
         droughts = {each.id: each for each in plan.live.droughts}
         health = {each.id: each for each in plan.live.templates}
         joins = {run.id: ranks for run, _, ranks in plan.joins}
-        launched = plan_launches(waiting, site, droughts, health, room, now, self._tokens(), plan.kept, joins)
+        launched = plan_launches(waiting, site, droughts, health, room, now, self._tokens(), plan.kept, joins, budget)
         refused = [refuse(run, reason, now) for run, reason in launched.refused]
         placement_groups.expect(installation, launched.launches)
         records: list[Record] = [*launched.launches, *launched.templates]
         records += self._planned(plan, [*launched.runs, *refused], causes, now)
         stored = installation.save(records, epoch=epoch)
         return [each for each in stored if isinstance(each, Launch)]
+
+    def _needs_prices(self, recipe: Recipe) -> bool:
+        """Return whether a launch for the recipe needs the list prices of its types, which are read slowly."""
+        spec, capped = recipe.spec, self._installation.policy.caps.dollars_a_day is not None
+        limited = capped or spec.limits.cost is not None or spec.placement.max_price is not None
+        return limited and Market.ON_DEMAND in spec.markets
 
     def hold(self, plan: Plan, error: NeedsOperator, epoch: int) -> None:
         """Store that the due runs wait for the operator, without a call to the cloud."""
@@ -186,4 +201,6 @@ class Launches:
             bound_at=self._installation.now(),
             price=self._sites.price(machine.offer),
             disk_price=self._sites.price_list(machine.offer.instance_type).disk(launch.request.template),
+            lifetime=launch.request.lifetime,
+            hourly_at_most=launch.hourly_at_most,
         )

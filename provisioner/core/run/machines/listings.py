@@ -43,6 +43,7 @@ def observe(machine: KnownMachine, listed: Machine | None, now: float, before: f
         launch_time=listed.launch_time,
         # EC2 no longer shows the address of a machine that has ended.
         address=listed.address or machine.address,
+        lifetime=machine.lifetime if listed.lifetime is None else listed.lifetime,
         seen_at=now if machine.seen_at is None or now > machine.seen_at + SEEN_EVERY else machine.seen_at,
         reason_code=listed.reason_code,
         reason=listed.reason,

@@ -11,10 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
+from provisioner.core.cloud.budget import dollars
 from provisioner.core.errors import TooMany, Transient
 from provisioner.core.plain import plain
 from provisioner.core.run.states import State
-from provisioner.core.views.overview import Live, Top
+from provisioner.core.views.overview import Budget, Live, Top
 from provisioner.faces.cli import session
 from provisioner.faces.cli.terminal import lists, screen, streams
 from provisioner.ports.control.control import Control
@@ -62,7 +63,8 @@ def top(
 
     Runs with a silent machine come first, then runs with a notice of interruption, then other runs with a machine, then
     waiting runs. The last two groups are sorted by age, the oldest run first. While a daemon acts, `top` only shows;
-    else it makes passes, as `wait` does. COST is an upper bound, without disks.
+    else it makes passes, as `wait` does. COST is an upper bound, without disks. Under `max_dollars_a_day`, a line has
+    what the machines have cost today, and what they may still cost if each lives until the end of its lifetime.
     """
     service = session.control(context)
     live = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
@@ -206,6 +208,8 @@ def heading(found: Top, mode: str) -> Iterator[str]:
     yield f"{screen.clock(found.at)[:8]}  {_count(total, 'run')}{f': {states}' if states else ''}"
     text = f"{_count(found.machines, 'machine')}, {found.dollars_an_hour:.2f} $/h"
     yield f"{text} and {found.unpriced:,} of unknown price" if found.unpriced else text
+    if found.budget:
+        yield spending(found.budget)
     if mode:
         yield mode
     if found.hindrance:
@@ -218,6 +222,14 @@ def heading(found: Top, mode: str) -> Iterator[str]:
             yield f"  {queue.text}"
     if found.foreign:
         yield f"machines that this store did not launch; they end at their lifetime: {' '.join(found.foreign)}"
+
+
+def spending(day: Budget) -> str:
+    """Return the cost of the present day beside the cap, in one line."""
+    room = day.most - day.spent - day.committed
+    left = f"{dollars(room)} left" if room > 0 else "nothing left: launches wait"
+    amounts = f"{dollars(day.spent)} spent, {dollars(day.committed)} committed of {dollars(day.most)}"
+    return f"{day.date} UTC: {amounts}; {left}"
 
 
 def row(each: Live, now: float, *, short_id: bool = False) -> Sequence[str]:

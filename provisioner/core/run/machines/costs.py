@@ -1,0 +1,82 @@
+"""What machines have cost and may still cost: for the cap of the installation, and for `limits.cost` of a run."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from provisioner.core.cloud.budget import DAY, Budget, Use, budget, dollars
+from provisioner.core.protocol.messages import Stop
+from provisioner.core.protocol.words import Outcome
+from provisioner.core.recipe.parts import Limits
+from provisioner.core.recipe.recipe import Recipe
+from provisioner.core.run.records import Assignment, KnownMachine, Live, Run
+
+#: EC2 bills at least this many seconds of a machine (EC2 User Guide, "On-Demand Instances", billing).
+MINIMUM = 60.0
+#: Seconds from the end of the command to the end of the machine: to ship the rest of the log, and to shut down.
+CLOSING = 60.0
+#: Seconds for which a machine of unknown lifetime counts.
+UNKNOWN_LIFETIME = 2 * DAY
+
+
+def use_of(machine: KnownMachine, now: float) -> Use:
+    """Return for what a machine counts: the time that it was used, or, while it is alive, its whole lifetime."""
+    begins = machine.launch_time or machine.bound_at
+    ends = machine.ending_at or machine.ended_at
+    if ends is None:
+        lifetime = UNKNOWN_LIFETIME + now - begins if machine.lifetime is None else machine.lifetime
+        ends = max(now, begins + lifetime)
+    hourly = machine.price.dollars if machine.price else machine.hourly_at_most
+    return Use(begins, max(ends, begins + MINIMUM), hourly or 0.0)
+
+
+def budget_of(live: Live, ended: float, most: float, now: float) -> Budget:
+    """Return what the cap of `most` dollars a day leaves; `ended` is what machines that have ended cost today."""
+    launches = [
+        # The machines may be launched as late as now.
+        Use(
+            each.created_at,
+            now + (each.request.lifetime or UNKNOWN_LIFETIME),
+            (each.hourly_at_most or 0.0) * each.request.count,
+        )
+        for each in live.launches
+    ]
+    return budget(most, now, ended, [*launches, *(use_of(machine, now) for machine in live.machines)])
+
+
+def unpriced(machines: Iterable[KnownMachine]) -> int:
+    """Return the number of machines that count as free, because their price is unknown."""
+    return sum(machine.price is None and machine.hourly_at_most is None for machine in machines)
+
+
+def least(limits: Limits) -> float:
+    """Return the seconds for which `limits.cost` must pay: otherwise the run is stopped as soon as it is billed."""
+    return MINIMUM + reserve(limits)
+
+
+def reserve(limits: Limits) -> float:
+    """Return the seconds between the order to stop a run and the end of its machines."""
+    return limits.stop_grace + CLOSING
+
+
+def limited(run: Run, held: Sequence[Assignment], recipe: Recipe | None, now: float) -> Run:
+    """Return the run, with an order to stop if its machines have used up `limits.cost`.
+
+    `held` are its nodes of all attempts. What the machines cost until they have ended is included, so that the whole
+    cost stays below the limit. A machine of unknown price counts as free.
+    """
+    limits = recipe.spec.limits if recipe else Limits()
+    if limits.cost is None or run.stop or run.ended_at is not None or not held:
+        return run
+    machines = {each.machine.id: each.machine for each in held}.values()
+    alive = [each for each in machines if each.ending_at is None and each.ended_at is None]
+    used = sum(use_of(each, now).until(now).dollars for each in machines)
+    if alive:
+        end = used + sum(use_of(each, now).hourly for each in alive) * reserve(limits) / 3600
+    else:
+        # The machines of the next attempt cost about as much as those of the last one.
+        last = [each.machine for each in held if each.node.attempt == run.attempt]
+        end = used + sum(use_of(each, now).hourly for each in last) * least(limits) / 3600
+    if end < limits.cost:
+        return run
+    reason = f"limits.cost of {dollars(limits.cost)} is used up: its machines cost {dollars(used)} until now"
+    return replace(run, stop=Stop(Outcome.TIMED_OUT, reason, now))
