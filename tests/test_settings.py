@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from provisioner.core.cloud.budget import Caps
 from provisioner.core.errors import Invalid
 from provisioner.core.recipe.defaults import RecipeDefaults
 from provisioner.settings import load
@@ -51,6 +52,30 @@ def test_settings_error_has_file_field_and_suggestion(tmp_path: Path) -> None:
         f"{tmp_path}/s.toml: disk_gb: unknown field; did you mean disk_gib?",
         f"{tmp_path}/s.toml: git.credentials: unknown field; did you mean credential?",
     ]
+
+
+@pytest.mark.parametrize(
+    ("written", "caps"),
+    [
+        ("", Caps(200.0)),
+        ("max_dollars_a_day = 12.5", Caps(12.5)),
+        ('max_dollars_a_day = "never"\nallow_unknown_price = true', Caps(None, unknown_prices=True)),
+        ('[rehearsal]\nendpoint = "http://localhost:1"', Caps(None)),
+        ('max_dollars_a_day = 3\n[rehearsal]\nendpoint = "http://localhost:1"', Caps(3.0)),
+    ],
+)
+def test_a_real_account_has_a_cap_unless_the_settings_say_never(tmp_path: Path, written: str, caps: Caps) -> None:
+    """The first day on a real account must not cost any amount. A rehearsal costs nothing."""
+    (tmp_path / "s.toml").write_text(f"{PLAIN}{written}\n")
+    assert load(str(tmp_path / "s.toml")).caps == caps
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "true", '"200 dollars"', "1e9", "nan", '""', "inf"])
+def test_a_cap_that_is_no_amount_is_refused(tmp_path: Path, wrong: str) -> None:
+    """0 could mean no launch or no cap, so it means neither."""
+    (tmp_path / "s.toml").write_text(f"{PLAIN}max_dollars_a_day = {wrong}\n")
+    with pytest.raises(Invalid, match=r"max_dollars_a_day.*write US dollars as a number above 0.*, or never"):
+        load(str(tmp_path / "s.toml"))
 
 
 def stored(text: str, path: Path) -> Path:

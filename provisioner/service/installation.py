@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
-from provisioner.core.cloud.budget import DAY, Budget, Caps, day_of
+from provisioner.core.cloud.budget import DAY, NO_CAPS, Budget, Caps, day_of
 from provisioner.core.cloud.machines import Machine
 from provisioner.core.errors import Failed
 from provisioner.core.protocol.words import Engine
@@ -81,7 +81,7 @@ class Policy:
     #: The limits of each owner. They apply to the owner's callers and schedules, but not to admins.
     limits: OwnerLimits = UNLIMITED
     way_in: WayIn = field(default_factory=WayIn)
-    caps: Caps = field(default_factory=Caps)
+    caps: Caps = NO_CAPS
     #: Security groups by instance profile. A profile without an entry has `security_groups`.
     profile_groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
 

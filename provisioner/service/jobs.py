@@ -17,7 +17,7 @@ from provisioner.core.cloud.machine_images import driven_families, raised_disk
 from provisioner.core.cloud.offers import Market, Size
 from provisioner.core.commands.records import CommandList
 from provisioner.core.commands.uploads import Upload
-from provisioner.core.cost.estimate import hourly
+from provisioner.core.cost.estimate import hourly, price_notes
 from provisioner.core.errors import CloudError, Conflict, Forbidden
 from provisioner.core.not_found import no_job, no_upload
 from provisioner.core.recipe import lists
@@ -85,7 +85,11 @@ class Jobs:
             try:
                 yield from self._unoffered(spec)
                 warnings.extend(gpu_notes(spec, self._sites().catalog_to_check(spec.instance_types)))
+<<<<<<< HEAD
                 warnings.extend(self._disk_notes(spec))
+=======
+                warnings.extend(self._price_notes(spec))
+>>>>>>> 4830db3 (Show the cap of a day, and test caps below, above and at the edge)
             except CloudError as error:
                 warnings.append(f"the recipe is stored, but its instance types and zones were not checked: {error}")
 
@@ -96,6 +100,15 @@ class Jobs:
             return answer
         hourly = self._hourly_dollars(recipe.spec)
         return replace(answer, hourly_dollars=hourly, machine_lifetime=recipe.spec.machine_lifetime)
+
+    def _price_notes(self, spec: recipes.Spec) -> Iterator[str]:
+        """Yield why the caps allow no run of the recipe, if so. Raises CloudError."""
+        caps, sites, types = self._policy.caps, self._sites(), spec.instance_types
+        if caps.dollars_a_day is None and spec.limits.cost is None and spec.placement.max_price is None:
+            return
+        listed = types if Market.ON_DEMAND in spec.markets else ()
+        on_demand = {name: sites.price_list(name).machines.get(name) for name in listed}
+        yield from price_notes(spec, sites.catalog_to_check(types), on_demand, caps, self._clock.now())
 
     def _hourly_dollars(self, spec: recipes.Spec) -> float | None:
         """Return the list price of an hour of all machines, if they are of the dearest type; None if it is unknown."""

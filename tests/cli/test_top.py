@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -11,7 +12,7 @@ from provisioner.core.run.machines.silence import SILENT
 from provisioner.core.run.states import State, Waiting
 from provisioner.core.views import from_records
 from provisioner.core.views.codec import Moment, moment
-from provisioner.core.views.overview import Live, Queue, Top
+from provisioner.core.views.overview import Budget, Live, Queue, Top
 from provisioner.faces.cli.commands.top import picture
 from provisioner.faces.cli.terminal import screen
 from tests.cli.conftest import Provision
@@ -68,6 +69,18 @@ def test_the_heading_counts_everything() -> None:
     assert lines[-1] == "+9,999 more"
 
 
+@pytest.mark.parametrize(
+    ("spent", "line"),
+    [
+        (41.2, "2026-11-30 UTC: $41.20 spent, $96.50 committed of $200.00; $62.30 left"),
+        (110.0, "2026-11-30 UTC: $110.00 spent, $96.50 committed of $200.00; nothing left: launches wait"),
+    ],
+)
+def test_the_heading_shows_the_day_of_an_installation_with_a_cap(spent: float, line: str) -> None:
+    """A user whose run waits sees at once what the day has cost, and what is only committed."""
+    assert drawn(replace(FOUND, budget=Budget("2026-11-30", spent, 96.5, 200.0)))[2] == line
+
+
 def test_row_shows_silence_price_report_age_and_log_size() -> None:
     """A row has the state or the time of silence, the price so far, the age of the last report and the log's size."""
     rows = {line[:8]: line for line in drawn()}
@@ -121,6 +134,7 @@ def test_top_without_a_terminal_prints_once_without_escapes(provision: Provision
     told = json.loads(provision("top", "--json").out)
     assert set(told) == {
         *("at", "states", "machines", "dollars_an_hour", "unpriced", "waiting", "foreign", "more", "runs", "hindrance"),
+        "budget",
     }
     [mine] = [each for each in told["runs"] if each["run"]["id"] == dry]
     assert set(mine) == {

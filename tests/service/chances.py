@@ -86,6 +86,8 @@ def lot(seed: int) -> Lot:
         downtimes=tuple(dice.choice((1.0, 1.0, 30.0, 400.0, 2000.0)) for _ in range(20)),
         busy=dice.choice((5.0, 10.0, 10.0, 30.0)),
         max_machines=most,
+        # A run of one machine may cost up to $1.50, if it lives to the end of its lifetime.
+        dollars_a_day=dice.choice((None,) * 6 + (1.6, 8.0)),
     )
     return Lot(plan, seed, rates, peace)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from provisioner.core.cloud.budget import Caps
 from provisioner.core.run.records import Run
 from provisioner.ports.store import Store
 from provisioner.rehearsal.ec2.conditions import Conditions
@@ -60,6 +61,8 @@ class WorldPlan:
     downtimes: tuple[float, ...] = ()
     busy: float = 10.0
     max_machines: int | None = None
+    #: Dollars a day; machines of unknown price count as free, otherwise their runs would wait for ever.
+    dollars_a_day: float | None = None
 
 
 def build(plan: WorldPlan, fates: Callable[[float], Fates] | None = None, store: Store | None = None) -> World:
@@ -74,6 +77,7 @@ def build(plan: WorldPlan, fates: Callable[[float], Fates] | None = None, store:
         fates(StepClock().now()) if fates else Aimed(plan.faults),
         busy=plan.busy,
         max_machines=plan.max_machines,
+        caps=Caps(plan.dollars_a_day, unknown_prices=True),
         store=store,
         outages=plan.outages,
     )
@@ -169,6 +173,8 @@ def _simpler(plan: WorldPlan) -> Iterator[WorldPlan]:
         yield replace(plan, conditions=milder)
     if plan.max_machines is not None:
         yield replace(plan, max_machines=None)
+    if plan.dollars_a_day is not None:
+        yield replace(plan, dollars_a_day=None)
     if plan.busy != 10.0:
         yield replace(plan, busy=10.0)
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from provisioner.core.cloud.budget import Use
 from provisioner.core.cloud.machines import ENDING, MachineState
 from provisioner.core.cloud.tags import LAUNCH_TAG, LIFETIME_TAG
 from provisioner.core.protocol.codec import decode
@@ -78,6 +79,7 @@ class Rules(EndRules):
                 # The other process may have closed the launch meanwhile; a request under way cannot be recalled.
                 self.overlooked |= {machine.instance_id for machine in answer.machines}
             self._judge_number()
+            self._judge_cost()
         elif (port, method) == ("store", "save"):
             for record in answer:
                 if isinstance(record, Run):
@@ -149,7 +151,7 @@ class Rules(EndRules):
 
     def _outlived(self, id: str) -> bool:
         one = next(one for one in self.truth.cloud.model.every() if one.id == id)
-        return self.truth.now() > one.launch_time + float(one.tags[LIFETIME_TAG]) + self.truth.reaper_grace
+        return self.truth.now() > one.launch_time + float(one.tags[LIFETIME_TAG]) + self.truth.policy.reaper_grace
 
     def _healthy(self, agent: Agent) -> bool:
         """Return whether the machine would end its work by itself in time, and reports as well as it can."""
@@ -187,8 +189,25 @@ class Rules(EndRules):
     def _judge_number(self) -> None:
         """No more machines are alive than the settings allow, apart from machines that no listing showed."""
         alive = [one.id for one in self.truth.cloud.model.alive(self.truth.now()) if one.id not in self.overlooked]
-        if self.truth.max_machines is not None and len(alive) > self.truth.max_machines:
+        most = self.truth.policy.max_machines
+        if most is not None and len(alive) > most:
             raise Violation("no more machines live than max_machines", str(alive))
+
+    def _judge_cost(self) -> None:
+        """I12: what all machines have cost and may still cost fits into the cap of each day."""
+        most, model, found = self.truth.policy.caps.dollars_a_day, self.truth.cloud.model, Counter[int]()
+        if most is None:
+            return
+        for one in model.every():
+            if one.id not in self.overlooked:
+                over = next((each.at for each in one.history if each.state in ENDING), None)
+                ends = over or one.launch_time + float(one.tags[LIFETIME_TAG])
+                use = Use(one.launch_time, ends, model.price(one.offer, one.launch_time) or 0.0)
+                # Our clock may be wrong by this much.
+                use = use.until(ends - 2 * self.largest_skew)
+                found += {day: use.on(day) for day in use.days}  # type: ignore[misc]
+        if beyond := {day: dollars for day, dollars in found.items() if dollars > most * (1 + 1e-6)}:
+            raise Violation("I12 no day costs more than max_dollars_a_day", f"{beyond} of {most}")
 
     def _judge_run(self, run: Run) -> None:
         """A run's times are ordered, it is done after its machines' end, and no limit ends it early."""

@@ -197,8 +197,8 @@ def test_the_reaper_alone_ends_every_machine_past_its_time() -> None:
     _, service = world.incarnate()
     service.operator.step()
     (machine,) = world.model.alive(world.now())
-    due = machine.launch_time + float(machine.tags[LIFETIME_TAG]) + world.rules.truth.reaper_grace
+    due = machine.launch_time + float(machine.tags[LIFETIME_TAG]) + world.rules.truth.policy.reaper_grace
     for when, left in ((due - 1, 1), (due + 1, 0)):
         world.advance(when - world.now())
-        reap(world.cloud, world.rules.truth.reaper_grace)
+        reap(world.cloud, world.rules.truth.policy.reaper_grace)
         assert len(world.model.alive(world.now())) == left

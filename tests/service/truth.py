@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from provisioner.ports.store import Store
 from provisioner.rehearsal.fakes.bucket import MemoryBucket
 from provisioner.rehearsal.fakes.cloud import FakeCloud
+from provisioner.service.installation import Policy
 from tests.service.agents import Agent, Executions
 from tests.service.list_truth import ListTruth
 
@@ -26,8 +27,7 @@ class Truth:
     now: Callable[[], float]
     began: float
     busy: float
-    max_machines: int | None
-    reaper_grace: float
+    policy: Policy
 
 
 def covered(spans: Collection[tuple[float, float]], since: float, until: float) -> float:

@@ -17,6 +17,7 @@ from typing import Any, cast
 from provisioner.adapters.ssh.asyncssh import AsyncSsh
 from provisioner.core.access.callers import Caller
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
+from provisioner.core.cloud.budget import NO_CAPS, Caps
 from provisioner.core.cloud.machines import MachineState
 from provisioner.core.errors import Misconfigured, NeedsOperator, NoAnswer, Throttled, Transient
 from provisioner.core.protocol.words import Engine
@@ -95,6 +96,7 @@ class World:
         store: Store | None = None,
         limits: OwnerLimits = UNLIMITED,
         outages: Sequence[Outage] = (),
+        caps: Caps = NO_CAPS,
     ) -> None:
         """`scripts` returns the script of the n-th machine to boot."""
         self.clock = StepClock()
@@ -143,6 +145,7 @@ class World:
             boot_fuse=BOOT_FUSE,
             reaper_grace=900.0,
             limits=limits,
+            caps=caps,
         )
         #: The services for users, whose calls never fail.
         self.installation = self.installed(self.store, self.cloud, self.bucket)
@@ -158,8 +161,7 @@ class World:
             self.now,
             self.began,
             busy,
-            max_machines,
-            self._policy.reaper_grace,
+            self._policy,
         )
         self.rules = Rules(truth)
         self.rules.lists.control = self.users.commands
@@ -274,8 +276,7 @@ class World:
             except Crash:
                 self._bury(life)
                 self.advance(downtime())
-        faults = [each for each in self.told if "internal error: " in each]
-        if faults:
+        if faults := [each for each in self.told if "internal error: " in each]:
             raise Violation("an internal error", faults[0])
 
     def _bury(self, life: Incarnation) -> None:

@@ -30,6 +30,9 @@ class Caps:
     unknown_prices: bool = False
 
 
+NO_CAPS = Caps()
+
+
 @dataclass(frozen=True)
 class Use:
     """A period in which machines are used, in Unix seconds, and the US dollars of an hour of all of them."""

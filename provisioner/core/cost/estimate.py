@@ -1,12 +1,15 @@
-"""Estimate what a list takes and costs, before it is started."""
+"""Estimate what a list takes and costs before it is started, and whether the caps allow a recipe's machines."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from provisioner.core.cloud.offers import Catalog, Market, Offer, Price
+from provisioner.core.cloud.affording import affordable
+from provisioner.core.cloud.budget import Budget, Caps
+from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer, Price
 from provisioner.core.recipe.recipe import Spec
+from provisioner.core.run.machines.costs import terms_of
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,11 @@ def hourly(spec: Spec, catalog: Catalog, on_demand: Mapping[str, Price | None]) 
     """
     found = list[Price]()
     for kind in filter(None, map(catalog.types.get, spec.instance_types)):
-        zones = [zone for zone in kind.zones if _allowed(spec, zone, catalog)]
         for market in spec.markets:
             if market is Market.ON_DEMAND:
                 known = [price for price in [on_demand.get(kind.name)] if price]
             else:
-                offers = [Offer(market, kind.name, zone) for zone in zones] if kind.spot else []
+                offers = list(_offers(spec, kind, market, catalog))
                 known = [catalog.prices[offer] for offer in offers if offer in catalog.prices]
                 if not offers:
                     continue
@@ -68,6 +70,30 @@ def hourly(spec: Spec, catalog: Catalog, on_demand: Mapping[str, Price | None]) 
             found += known
     prices = [price.dollars for price in found]
     return Dollars(min(prices), max(prices)) if prices else None
+
+
+def price_notes(
+    spec: Spec, catalog: Catalog, on_demand: Mapping[str, Price | None], caps: Caps, now: float
+) -> Iterator[str]:
+    """Yield why no run of the recipe can be launched at present prices, even on a day without other runs."""
+
+    def price_of(offer: Offer) -> float | None:
+        known = on_demand.get(offer.instance_type) if offer.market is Market.ON_DEMAND else catalog.prices.get(offer)
+        return known.dollars if known else None
+
+    kinds = [catalog.types[name] for name in spec.instance_types if name in catalog.types]
+    possible = [offer for market in spec.markets for kind in kinds for offer in _offers(spec, kind, market, catalog)]
+    budget = None if caps.dollars_a_day is None else Budget(caps.dollars_a_day, now)
+    terms = terms_of(spec, spec.together)
+    found = affordable(possible, price_of, terms, budget, now, unknown_prices=caps.unknown_prices)
+    if possible and not found.offers:
+        what = "is refused" if found.next_try_at is None else "waits"
+        yield f"a run {what}, as prices and settings are now: {'; '.join(found.skipped)}"
+
+
+def _offers(spec: Spec, kind: InstanceType, market: Market, catalog: Catalog) -> Iterator[Offer]:
+    if market is Market.ON_DEMAND or kind.spot:
+        yield from (Offer(market, kind.name, zone) for zone in kind.zones if _allowed(spec, zone, catalog))
 
 
 def _allowed(spec: Spec, zone: str, catalog: Catalog) -> bool:

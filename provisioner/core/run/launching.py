@@ -16,7 +16,7 @@ from provisioner.core.cloud.placement_groups import placement_group_of
 from provisioner.core.cloud.tags import INSTALLATION_TAG, JOB_TAG, LAUNCH_TAG, LIFETIME_TAG, OWNER_TAG
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import capacity
-from provisioner.core.run.machines.costs import least
+from provisioner.core.run.machines.costs import terms_of
 from provisioner.core.run.records import Assignment, Drought, Launch, Live, Run, TemplateHealth
 from provisioner.core.run.states import State, Waiting, transition
 
@@ -224,13 +224,7 @@ def _group(run: Run, recipe: Recipe, kept: Sequence[Assignment], joins: tuple[in
         spec.placement.disk_gib,
         spec.placement.disk_throughput,
         spec.together > 1 and spec.placement.group == "cluster",
-        Terms(
-            len(missing) or spec.together,
-            spec.machine_lifetime,
-            spec.placement.max_price,
-            spec.limits.cost,
-            least(spec.limits),
-        ),
+        terms_of(spec, len(missing) or spec.together),
     )
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from provisioner.core.cloud.affording import Terms
 from provisioner.core.cloud.budget import DAY, Budget, Use, budget, dollars
 from provisioner.core.protocol.messages import Stop
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.parts import Limits
-from provisioner.core.recipe.recipe import Recipe
+from provisioner.core.recipe.recipe import Recipe, Spec
+from provisioner.core.run.machines.messages import LONGEST_LIFE
 from provisioner.core.run.records import Assignment, KnownMachine, Live, Run
 
 #: EC2 bills at least this many seconds of a machine (EC2 User Guide, "On-Demand Instances", billing).
@@ -24,7 +26,8 @@ def use_of(machine: KnownMachine, now: float) -> Use:
     ends = machine.ending_at or machine.ended_at
     if ends is None:
         lifetime = UNKNOWN_LIFETIME + now - begins if machine.lifetime is None else machine.lifetime
-        ends = max(now, begins + lifetime)
+        # The lifetime is read from a tag, which others may write.
+        ends = max(now, begins + min(lifetime, LONGEST_LIFE))
     hourly = machine.price.dollars if machine.price else machine.hourly_at_most
     return Use(begins, max(ends, begins + MINIMUM), hourly or 0.0)
 
@@ -46,6 +49,11 @@ def budget_of(live: Live, ended: float, most: float, now: float) -> Budget:
 def unpriced(machines: Iterable[KnownMachine]) -> int:
     """Return the number of machines that count as free, because their price is unknown."""
     return sum(machine.price is None and machine.hourly_at_most is None for machine in machines)
+
+
+def terms_of(spec: Spec, machines: int) -> Terms:
+    """Return what this number of machines, which are launched at once for a run, may cost."""
+    return Terms(machines, spec.machine_lifetime, spec.placement.max_price, spec.limits.cost, least(spec.limits))
 
 
 def least(limits: Limits) -> float:
