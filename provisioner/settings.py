@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
 from provisioner.core.access.owner_limits import MIB, OwnerLimits
-from provisioner.core.cloud.budget import Caps
+from provisioner.core.cloud.caps.budget import Caps
 from provisioner.core.cloud.policies import PolicyValues
 from provisioner.core.errors import Invalid
 from provisioner.core.recipe import errors

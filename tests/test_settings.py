@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.core.cloud.budget import Caps
+from provisioner.core.cloud.caps.budget import Caps
 from provisioner.core.errors import Invalid
 from provisioner.core.recipe.defaults import RecipeDefaults
 from provisioner.settings import load

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
-from provisioner.core.cloud.budget import DAY, NO_CAPS, Budget, Caps, day_of
+from provisioner.core.cloud.caps.budget import DAY, NO_CAPS, Budget, Caps, day_of
 from provisioner.core.cloud.machines import Machine
 from provisioner.core.errors import Failed
 from provisioner.core.protocol.words import Engine

@@ -85,11 +85,8 @@ class Jobs:
             try:
                 yield from self._unoffered(spec)
                 warnings.extend(gpu_notes(spec, self._sites().catalog_to_check(spec.instance_types)))
-<<<<<<< HEAD
                 warnings.extend(self._disk_notes(spec))
-=======
                 warnings.extend(self._price_notes(spec))
->>>>>>> 4830db3 (Show the cap of a day, and test caps below, above and at the edge)
             except CloudError as error:
                 warnings.append(f"the recipe is stored, but its instance types and zones were not checked: {error}")
 

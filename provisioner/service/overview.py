@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from provisioner.core.access.callers import Caller
-from provisioner.core.cloud.budget import Caps
+from provisioner.core.cloud.caps.budget import Caps
 from provisioner.core.cloud.machines import ENDING, Machine
 from provisioner.core.cost.receipt import receipt
 from provisioner.core.errors import Invalid

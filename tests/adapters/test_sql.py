@@ -24,7 +24,7 @@ from sqlmodel import SQLModel
 from provisioner.adapters.sql import tables
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.access.owner_limits import OwnerLimits
-from provisioner.core.cloud.offers import Market, Offer, Price
+from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.errors import Conflict, Invalid, LimitReached, Transient
 from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.messages import Notice, Report, Span
@@ -263,25 +263,6 @@ def test_a_store_of_the_first_version_is_migrated(path: Path) -> None:
     with pytest.raises(LimitReached):
         store.add_run(replace(RUN, id="r5"), since=0.0, limits=OwnerLimits(stored_bytes=1_000))
     store.close()
-
-
-def test_ended_machines_of_the_version_before_count_after_the_migration(path: Path) -> None:
-    """Otherwise the day of the upgrade could cost twice the cap."""
-    with _migrations(path) as config:
-        command.upgrade(config, "0006")
-    price = Price(3600.0, "test", 1.0)
-    ended = KnownMachine(
-        "i-1", "l1", Offer(Market.SPOT, "t", "z"), 1.0, launch_time=1000.0, ended_at=1300.0, price=price
-    )
-    machines = (ended, replace(ended, id="i-2", ending_at=1010.0), replace(ended, id="i-3", price=None))
-    rows = [{"id": each.id, "body": encode(replace(each, version=1)).decode(), "ended": 1} for each in machines]
-    alive = encode(replace(ended, id="i-4", ended_at=None, version=1)).decode()
-    with sqlite3.connect(path) as connection:
-        for each in [*rows, {"id": "i-4", "body": alive, "ended": 0}]:
-            connection.execute("INSERT INTO machine (id, version, body, ended) VALUES (:id, 1, :body, :ended)", each)
-    connection.close()
-    with contextlib.closing(SqlStore(path, CountingIds())) as store:
-        assert store.spent(0.0, 5000.0) == 300.0 + 60.0
 
 
 def test_every_query_uses_an_index(store: SqlStore) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from provisioner.core.cloud.budget import Caps
+from provisioner.core.cloud.caps.budget import Caps
 from provisioner.core.run.records import Run
 from provisioner.ports.store import Store
 from provisioner.rehearsal.ec2.conditions import Conditions

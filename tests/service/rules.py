@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from provisioner.core.cloud.budget import Use
+from provisioner.core.cloud.caps.budget import Use
 from provisioner.core.cloud.machines import ENDING, MachineState
 from provisioner.core.cloud.tags import LAUNCH_TAG, LIFETIME_TAG
 from provisioner.core.protocol.codec import decode

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.core.cloud.budget import DAY, Caps
+from provisioner.core.cloud.caps.budget import DAY, Caps
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Launch, Run
 from provisioner.core.run.states import State, Waiting

@@ -17,7 +17,7 @@ from typing import Any, cast
 from provisioner.adapters.ssh.asyncssh import AsyncSsh
 from provisioner.core.access.callers import Caller
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
-from provisioner.core.cloud.budget import NO_CAPS, Caps
+from provisioner.core.cloud.caps.budget import NO_CAPS, Caps
 from provisioner.core.cloud.machines import MachineState
 from provisioner.core.errors import Misconfigured, NeedsOperator, NoAnswer, Throttled, Transient
 from provisioner.core.protocol.words import Engine

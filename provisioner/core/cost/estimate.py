@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from provisioner.core.cloud.affording import affordable
-from provisioner.core.cloud.budget import Budget, Caps
+from provisioner.core.cloud.caps.affording import affordable
+from provisioner.core.cloud.caps.budget import Budget, Caps
 from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer, Price
 from provisioner.core.recipe.recipe import Spec
 from provisioner.core.run.machines.costs import terms_of

@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from provisioner.core.cloud import affording
+from provisioner.core.cloud.caps import affording
 from provisioner.core.cloud.clock_skew import TOLERANCE
 from provisioner.core.run import capacity, launch_answers, launching, records, survivors, verdicts
 from provisioner.core.run.lists import joining

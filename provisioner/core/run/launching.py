@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from provisioner.core.cloud.affording import CAP_EVERY, Terms, affordable, over_cap
-from provisioner.core.cloud.budget import Budget, Use
+from provisioner.core.cloud.caps.affording import CAP_EVERY, Terms, affordable, over_cap
+from provisioner.core.cloud.caps.budget import Budget, Use
 from provisioner.core.cloud.launches import LaunchRequest, Template
 from provisioner.core.cloud.machine_images import undriven
 from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer, Price, alike, wants_address

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from provisioner.core.access import callers
-from provisioner.core.cloud import budget as budgets
 from provisioner.core.cloud import machine_images, offers
+from provisioner.core.cloud.caps import budget as budgets
 from provisioner.core.commands.records import CommandList, Worker
 from provisioner.core.cost import phases
 from provisioner.core.cost import receipt as receipts

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from provisioner.core.cloud import machine_images
-from provisioner.core.cloud.affording import Terms, affordable
+from provisioner.core.cloud.caps.affording import Terms, affordable
 from provisioner.core.cloud.launches import LaunchRequest, Template
 from provisioner.core.cloud.machine_images import Ami, AmiState
 from provisioner.core.cloud.offers import Market, Offer, alike, wants_address

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from provisioner.core.cloud.affording import CAP_EVERY, PRICES_EVERY, Affordable, Terms, affordable
-from provisioner.core.cloud.budget import DAY, Budget, day_of
+from provisioner.core.cloud.caps.affording import CAP_EVERY, PRICES_EVERY, Affordable, Terms, affordable
+from provisioner.core.cloud.caps.budget import DAY, Budget, day_of
 from provisioner.core.cloud.offers import Market, Offer
 
 NOW = 20_000 * DAY + DAY / 2

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core.cloud.budget import DAY, Budget, Use, budget, date, day_of, dollars
+from provisioner.core.cloud.caps.budget import DAY, Budget, Use, budget, date, day_of, dollars
 
 TODAY = 20_000
 MIDNIGHT = TODAY * DAY

@@ -124,7 +124,7 @@ def test_search_and_termination_dated_in_the_future_are_repeated() -> None:
 
 @pytest.mark.parametrize(
     ("cause", "longest"),
-    [(Waiting.CAPACITY, capacity.LONGEST), (Waiting.QUOTA, 600), (Waiting.LIMIT, 5), (Waiting.CONFIGURATION, 60)],
+    [(Waiting.CAPACITY, capacity.LONGEST), (Waiting.QUOTA, 600), (Waiting.LIMIT, 600), (Waiting.CONFIGURATION, 60)],
 )
 def test_wait_of_a_run_is_no_longer_than_the_longest_of_its_cause(cause: Waiting, longest: float) -> None:
     """A shorter wait is kept."""

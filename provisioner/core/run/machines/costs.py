@@ -1,10 +1,10 @@
 """What machines have cost and may still cost: for the cap of the installation, and for `limits.cost` of a run."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from provisioner.core.cloud.affording import Terms
-from provisioner.core.cloud.budget import DAY, Budget, Use, budget, dollars
+from provisioner.core.cloud.caps.affording import Terms
+from provisioner.core.cloud.caps.budget import DAY, Budget, Use, budget, dollars
 from provisioner.core.protocol.messages import Stop
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.parts import Limits
@@ -44,11 +44,6 @@ def budget_of(live: Live, ended: float, most: float, now: float) -> Budget:
         for each in live.launches
     ]
     return budget(most, now, ended, [*launches, *(use_of(machine, now) for machine in live.machines)])
-
-
-def unpriced(machines: Iterable[KnownMachine]) -> int:
-    """Return the number of machines that count as free, because their price is unknown."""
-    return sum(machine.price is None and machine.hourly_at_most is None for machine in machines)
 
 
 def terms_of(spec: Spec, machines: int) -> Terms:

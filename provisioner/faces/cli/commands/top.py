@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from provisioner.core.cloud.budget import dollars
+from provisioner.core.cloud.caps.budget import dollars
 from provisioner.core.errors import TooMany, Transient
 from provisioner.core.plain import plain
 from provisioner.core.run.states import State

@@ -7,7 +7,7 @@ may have a cap (`max_dollars_a_day`). Under each of them, an offer of unknown pr
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from provisioner.core.cloud.budget import SETTING, Budget, Use, clock, date, dollars
+from provisioner.core.cloud.caps.budget import SETTING, Budget, Use, clock, date, dollars
 from provisioner.core.cloud.offers import Market, Offer
 
 #: A run that waits because of a price is tried again after this many seconds: spot prices change slowly.
