@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 import traceback
@@ -19,6 +18,7 @@ from provisioner.agent.logs.mask import Mask, Masked
 from provisioner.agent.logs.shipper import Shipper
 from provisioner.agent.logs.spool import Spool
 from provisioner.agent.machine.paths import Paths
+from provisioner.agent.machine.tools import ask
 from provisioner.agent.mailbox import Mailbox
 from provisioner.agent.node import Log, Node
 from provisioner.agent.outcomes import Ended
@@ -115,8 +115,8 @@ def clean_up(node: Node, steps: Steps, watch: Watch) -> None:
 
 def power_off() -> None:
     """Request the power-off from systemd; exit with an error if systemctl fails."""
-    if subprocess.run(["systemctl", "poweroff"], check=False).returncode:
-        sys.exit("systemctl poweroff failed")
+    if (answer := ask(["systemctl", "poweroff"])).code:
+        sys.exit(f"systemctl poweroff failed: {answer.text}")
 
 
 def _work_order(mailbox: Mailbox) -> WorkOrder:

@@ -17,13 +17,14 @@ from provisioner.agent.logs.mask import Mask
 from provisioner.agent.logs.pump import Pump
 from provisioner.agent.logs.shipper import Shipper
 from provisioner.agent.logs.spool import Spool
-from provisioner.agent.machine import files
+from provisioner.agent.machine import files, kernel, xids
 from provisioner.agent.machine.disk import Ballast, Disks
 from provisioner.agent.machine.paths import Paths
+from provisioner.agent.machine.xids import Xid
 from provisioner.agent.mailbox import Mailbox
-from provisioner.agent.outcomes import Cause, Ended, Halt
+from provisioner.agent.outcomes import Cause, Ended, Halt, broken
 from provisioner.core.protocol.messages import ListReport, Notice, Orders, Report, Result, Span, WorkOrder
-from provisioner.core.protocol.words import Outcome, Step
+from provisioner.core.protocol.words import Outcome, SignalCause, Step
 
 
 class Log:
@@ -83,6 +84,11 @@ class Node:
         #: The Unix time at which the last request that found no spot notice began.
         self.unnoticed_at = 0.0
         self.rebalance_at: float | None = None
+        #: The Xids of GPUs that broke since the check of the GPUs.
+        self.broken_gpus: tuple[Xid, ...] = ()
+        #: The PCI addresses of the machine's GPUs, and of those of each slot of a list; empty if they are not known.
+        self.gpu_places: frozenset[str] = frozenset()
+        self.slot_gpus: tuple[frozenset[str], ...] = ()
         #: Why the job gets SIGTERM; None if it does not.
         self.signalled: Cause | None = left.signalled
         if left.signalled is not None:
@@ -192,6 +198,20 @@ class Node:
             self.remember()
             self.changed.set()
         return self.notice if found is not None else None
+
+    def look_at_gpus(self) -> tuple[Xid, ...]:
+        """Return the Xids in the kernel's log that show a broken GPU; the check of the GPUs passed, so they are new."""
+        found = tuple(xids.broken(kernel.messages(), running=True)) if self.order.gpus else ()
+        if found and not self.broken_gpus:
+            self.say(broken(found))
+        # The log may be unreadable now, or may have dropped these lines.
+        self.broken_gpus = found or self.broken_gpus
+        return self.broken_gpus
+
+    def gpu_fault(self) -> Cause | None:
+        """Return the cause of the end of a job that failed because a GPU broke; None if no GPU is broken."""
+        found = self.look_at_gpus()
+        return Cause(Outcome.LOST, broken(found), time.time(), SignalCause.NONE) if found else None
 
     def end_all(self) -> None:
         for step, span in list(self._spans.items()):

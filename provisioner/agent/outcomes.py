@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from provisioner.core.protocol.words import Outcome, SignalCause, Step
@@ -12,6 +13,8 @@ from provisioner.core.protocol.words import Outcome, SignalCause, Step
 #: The reason text of an interruption after a spot notice.
 TAKEN = "AWS takes the spot machine back"
 
+#: A reason is one line, so it names at most this many items of a kind.
+NAMED = 3
 
 #: Why SIGTERM was sent, by the cause's outcome. Causes with another outcome are stop orders.
 SIGNAL_CAUSES = {Outcome.INTERRUPTED: SignalCause.NOTICE, Outcome.TIMED_OUT: SignalCause.LIMIT}
@@ -55,6 +58,12 @@ class Cause:
         return self.first or SIGNAL_CAUSES.get(self.outcome, SignalCause.STOP)
 
 
+def broken(found: Sequence[object]) -> str:
+    """Return the reason of an attempt that a broken GPU ended; `found` are the Xids."""
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return f"a GPU is broken: {', '.join(map(str, found[:NAMED]))}{more}"
+
+
 class Halt:
     """The cause to end the work early, if there is one. Any thread may add a cause; the steps check for it."""
 
@@ -67,13 +76,13 @@ class Halt:
         return self._cause
 
     def ask(self, cause: Cause) -> None:
-        """Add a cause. The first cause sets the outcome, except that a stop or a limit replaces an interruption."""
+        """Add a cause. The first cause sets the outcome, but a stop or a limit replaces a notice and a broken GPU."""
         with self._lock:
             known = self._cause
             if known is None:
                 self._cause = cause
                 return
-            named = cause if known.outcome is Outcome.INTERRUPTED else known
+            named = cause if known.outcome in (Outcome.INTERRUPTED, Outcome.LOST) else known
             kill_at = min(cause.kill_at, known.kill_at)
             self._cause = Cause(named.outcome, named.reason, kill_at, known.signal_cause)
 
@@ -86,12 +95,13 @@ class Halt:
 def judge(code: int, words: str, cause: Cause | None, *, done: bool) -> Ended:
     """Return the outcome of a command that ended. `words` describe its end; `cause` is why it got SIGTERM, or None.
 
-    A command that got SIGTERM for a spot notice is interrupted even if it exits 0: many trainers exit 0 after saving
-    half of their work. Only PROVISION_DONE_FILE (`done`) shows that the work is finished.
+    A command that got SIGTERM for a spot notice is interrupted even if it exits 0, and one that got it because a GPU
+    broke is lost: many trainers exit 0 after saving half of their work. Only PROVISION_DONE_FILE (`done`) shows that
+    the work is finished.
     """
     if cause is None:
         return Ended(Outcome.FAILED if code else Outcome.SUCCEEDED, Step.COMMAND, words, code)
-    if cause.outcome is Outcome.INTERRUPTED and code == 0:
+    if cause.outcome in (Outcome.INTERRUPTED, Outcome.LOST) and code == 0:
         if done:
             words = f"{words}, and has made its PROVISION_DONE_FILE; {cause.reason}"
             return Ended(Outcome.SUCCEEDED, Step.COMMAND, words, code, cause.signal_cause)
@@ -103,7 +113,10 @@ def judge(code: int, words: str, cause: Cause | None, *, done: bool) -> Ended:
 PASSING = re.compile(
     r"\b429\b|toomanyrequests|too many requests|rate limit|\b50[0234]\b|internal server error|bad gateway"
     r"|service unavailable|gateway time-?out|timeout|timed out|no space left|no such host|could not resolve"
-    r"|connection refused|connection reset|network is unreachable|unexpected eof|early eof",
+    r"|connection refused|connection reset|network is unreachable|unexpected eof|early eof"
+    # Docker cannot give the GPUs to a container: the fault is the machine's.
+    r"|unresolvable cdi device|could not select device driver"
+    r"|nvidia-container-cli: (initialization|detection|device|mount) error",
     re.IGNORECASE,
 )
 
@@ -115,7 +128,9 @@ WRONG = re.compile(
     r"|does not appear to be a git repository|did not match any|unable to read tree|not a tree|not a commit"
     r"|invalid refspec|not a valid (ref|object name)|not allowed|error: 40[134]|unable to find remote helper"
     r"|strange pathname|host key verification failed|executable file not found|exec format error"
-    r"|authorization error|over its data quota",
+    r"|authorization error|over its data quota"
+    # The image needs a newer driver than the AMI has.
+    r"|unsatisfied condition",
     re.IGNORECASE,
 )
 

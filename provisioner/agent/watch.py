@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from provisioner.agent.aws.imds import rebalance
 from provisioner.agent.node import Node
-from provisioner.agent.outcomes import TAKEN, Cause
+from provisioner.agent.outcomes import TAKEN, Cause, broken
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.messages import Notice, Stop
 from provisioner.core.protocol.words import Outcome, Step
@@ -28,6 +28,9 @@ LATEST_INSTANT = 15.0
 
 #: Seconds between two requests for a notice, as AWS recommends (EC2 User Guide, "Spot Instance interruption notices").
 NOTICE_INTERVAL = 5.0
+
+#: Seconds between two reads of the kernel's log, the only place where a GPU that breaks is named.
+GPU_INTERVAL = 10.0
 
 #: Seconds between SIGKILL and the end of the machine, so that the last bytes of the log still reach the bucket. After
 #: a short notice it is half of the remaining time, so that the job has the other half.
@@ -48,16 +51,27 @@ class Watch:
         self._stop_seen: float | None = None
         #: The time in the last notice that was handled.
         self._notice_at: float | None = None
+        self._gpu_interval = float(os.environ.get("PROVISION_GPU_INTERVAL") or GPU_INTERVAL)
         self._notice_interval = float(os.environ.get("PROVISION_NOTICE_INTERVAL") or NOTICE_INTERVAL)
 
     def start(self) -> None:
-        for turn in (self._heartbeat, self.read_orders, self.react_to_notice):
+        for turn in (self._heartbeat, self.read_orders, self.react_to_notice, self.watch_gpus):
             threading.Thread(target=self._repeat, args=(turn,), name=turn.__name__, daemon=True).start()
 
     def close(self) -> None:
         """Stop the heartbeat and the reading of orders; notices are watched for until the process ends."""
         self._over.set()
         self._node.changed.set()
+
+    def watch_gpus(self) -> float:
+        """End the job if a GPU broke. In a list, only the commands on that GPU end (`Loop`)."""
+        node = self._node
+        # Before the first step after boot, the check of the GPUs itself reads the log.
+        found = node.look_at_gpus() if len(node.spans()) > 1 else ()
+        if found and (node.order.commands is None or Step.COMMAND.value not in node.spans()):
+            node.halt.ask(Cause(Outcome.LOST, broken(found), time.time() + node.order.stop_grace))
+            return 3600.0
+        return self._gpu_interval
 
     def _repeat(self, turn: Callable[[], float]) -> None:
         pause = 0.0

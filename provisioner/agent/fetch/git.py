@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
+import time
 from dataclasses import dataclass
 
 from provisioner.agent.fetch.git_credentials import Access, needs
 from provisioner.agent.fetch.git_lfs import lfs_options, refuse_pointers
 from provisioner.agent.machine.disk import NO_SPACE
-from provisioner.agent.machine.tools import Answer, Tools
+from provisioner.agent.machine.tools import Answer, Output, Tools, output
 from provisioner.agent.outcomes import Ended, outcome_of, unresolved_host
 from provisioner.core.protocol.messages import Repository
 from provisioner.core.protocol.words import Outcome, Step
@@ -193,14 +193,15 @@ class _Git:
 
     def listed(self, *args: str) -> list[str]:
         """Return the NUL-terminated entries that a local command prints; an empty list if it fails."""
-        done = subprocess.run(
+        left = max(0.0, self.tools.until - time.time())
+        _, data = output(
             self._command(*args),
-            env={**os.environ, **self._environment()},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
+            left,
+            env=self._environment(),
+            wanted=Output.NO_ERRORS,
+            meanwhile=self.tools.check,
         )
-        return [os.fsdecode(entry) for entry in done.stdout.split(b"\0") if entry]
+        return [os.fsdecode(entry) for entry in data.split(b"\0") if entry]
 
     def _command(self, *args: str) -> tuple[str, ...]:
         return ("git", *OPTIONS, *self.granted.options, *lfs_options(), "-C", self.folder, *args)

@@ -32,6 +32,9 @@ SOCKET = "unix:///var/run/docker.sock"
 #: A shell's exit code for a command that does not exist.
 NO_SUCH_COMMAND = 127
 
+#: Maximum seconds to connect to the engine and send a request.
+CONNECT = 10.0
+
 #: Seconds between two lines of progress.
 INTERVAL = 5.0
 
@@ -202,6 +205,8 @@ class _Connection(http.client.HTTPConnection):
         self.wire = socket.socket(socket.AF_UNIX)
 
     def connect(self) -> None:
+        # While the engine stands still, its queue of connections may be full.
+        self.wire.settimeout(CONNECT)
         self.wire.connect(self._path)
         self.sock = self.wire
 
@@ -230,6 +235,8 @@ def _events(method: str, path: str, headers: Mapping[str, str], tools: Tools) ->
         except OSError as error:
             yield {"error": f"Docker does not answer: {error}"}
             return
+        # The response may pause for minutes. Its reader ends when `tools` do, because the socket is then shut down.
+        connection.wire.settimeout(None)
         listener = threading.Thread(target=listen, name="docker", daemon=True)
         listener.start()
         try:
@@ -246,4 +253,4 @@ def _events(method: str, path: str, headers: Mapping[str, str], tools: Tools) ->
             # Shut the socket down, because the listener may be blocked in a read.
             with contextlib.suppress(OSError):
                 connection.wire.shutdown(socket.SHUT_RDWR)
-            listener.join()
+            listener.join(CONNECT)

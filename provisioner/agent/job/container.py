@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-import subprocess
+import signal
 import tarfile
 import threading
 import time
@@ -18,7 +18,18 @@ from provisioner.agent.job import processes
 from provisioner.agent.job.engine import MASTER_PORT, Termination
 from provisioner.agent.job.processes import Process, Reached, Tree
 from provisioner.agent.machine.files import inside
-from provisioner.agent.machine.tools import Tools, ask, kill
+from provisioner.agent.machine.tools import (
+    CHANGE,
+    OVERDUE,
+    Output,
+    Program,
+    Tools,
+    ask,
+    kill,
+    lines_of,
+    output,
+    spawn,
+)
 from provisioner.agent.outcomes import Ended, outcome_of
 from provisioner.core.protocol.keys import container_name
 from provisioner.core.protocol.messages import WorkOrder
@@ -48,7 +59,7 @@ class ContainerEngine:
         self._files = str(files)
         self._job_dir = job_dir
         self._say = say
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Program | None = None
         self._words: list[str] = []
         self._made = False
         self._adopted = False
@@ -85,9 +96,9 @@ class ContainerEngine:
 
     def create(self, hosts: Mapping[str, str]) -> None:
         """Create the container, replacing that of an earlier try, and give the job's folders to the image's user."""
-        ask(["docker", "rm", "--force", "--", self.name])
+        ask(["docker", "rm", "--force", "--", self.name], CHANGE)
         self._made = True
-        created = ask(self._create_command(hosts))
+        created = ask(self._create_command(hosts), CHANGE)
         if created.code:
             raise Ended(
                 outcome_of(created.text),
@@ -147,15 +158,8 @@ class ContainerEngine:
         return uid, gid
 
     def _table(self, path: str) -> list[list[str]]:
-        with subprocess.Popen(
-            ["docker", "cp", f"{self.name}:{path}", "-"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        ) as process:
-            assert process.stdout is not None
-            data = process.stdout.read(TABLE)
-            process.kill()
+        command = ["docker", "cp", f"{self.name}:{path}", "-"]
+        _, data = output(command, CHANGE, wanted=Output.NO_ERRORS, most=TABLE)
         rows = (line.split(":") for line in first_file(data).splitlines())
         return [row for row in rows if len(row) > 3 or path.endswith("group")]
 
@@ -169,22 +173,14 @@ class ContainerEngine:
             self._say(f"{folder} keeps its owner, so the job may be unable to write to it: {error}")
 
     def start(self) -> None:
-        self._process = subprocess.Popen(
-            ["docker", "start", "--attach", self.name],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            text=True,
-            errors="replace",
-        )
+        command = ["docker", "start", "--attach", self.name]
+        self._process = spawn(command, Output.ALL)
         threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
 
-    def _listen(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            self._words = [*self._words[-2:], line.strip()]
-            self._say(f"docker: {line.strip()}")
+    def _listen(self, process: Program) -> None:
+        for line in lines_of(process):
+            self._words = [*self._words[-2:], line]
+            self._say(f"docker: {line}")
 
     def exit_code(self) -> int | None:
         assert self._process is not None
@@ -215,8 +211,9 @@ class ContainerEngine:
         return Tree(self._init, first_child_is_ours=True) if self._init else None
 
     def kill(self) -> None:
-        if self._made:
-            ask(["docker", "rm", "--force", "--", self.name])
+        if self._made and ask(["docker", "rm", "--force", "--", self.name], CHANGE).code == OVERDUE and self._init:
+            # Docker hangs. The kernel ends all processes of a container with its init.
+            processes.send(self._init, signal.SIGKILL)
         if self._process is not None:
             kill(self._process)
 
@@ -235,14 +232,7 @@ class ContainerEngine:
         return bool(state)
 
     def _wait(self) -> None:
-        self._process = subprocess.Popen(
-            ["docker", "wait", self.name],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            text=True,
-        )
+        self._process = spawn(["docker", "wait", self.name])
 
     def _state(self) -> dict[str, object]:
         answer = ask(["docker", "inspect", "--format", "{{json .State}}", "--", self.name])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import posixpath
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from provisioner.agent.job import processes
 from provisioner.agent.job.processes import Process, Reached, Tree
 from provisioner.agent.machine import files
 from provisioner.agent.machine.files import inside
-from provisioner.agent.machine.tools import Tools, kill
+from provisioner.agent.machine.tools import Output, Program, Tools, kill, spawn
 
 #: The port at which rank 0 listens for the other ranks: torchrun's own default.
 MASTER_PORT = 29500
@@ -39,7 +38,7 @@ except (ImportError, OSError, AttributeError):
 os.execvp(sys.argv[1], sys.argv[1:])
 """
 
-#: Maximum seconds for which SIGKILL is sent to the new processes of a job that forks without end.
+#: Maximum seconds for which SIGKILL is sent to the processes of a job, which may fork without end.
 PATIENCE = 10.0
 
 
@@ -121,7 +120,7 @@ class ProcessEngine:
         self._root = root
         self._job_dir = job_dir
         self._directory = inside(root, working_directory)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Program | None = None
         #: The first shell of a job that an earlier agent process started.
         self._adopted: Process | None = None
 
@@ -162,12 +161,11 @@ class ProcessEngine:
         home = f"{self._root}{HOME}"
         os.makedirs(home, exist_ok=True)
         kept = {name: os.environ[name] for name in ("PATH", "TMPDIR", "LANG") if name in os.environ}
-        self._process = subprocess.Popen(
+        self._process = spawn(
             [sys.executable, "-I", "-S", "-c", ADOPTING, "sh", str(self._job_dir / "entry")],
+            Output.CONSOLE,
+            whole_env={**kept, "HOME": home},
             cwd=self._directory,
-            env={**kept, "HOME": home},
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
         )
         shell = processes.find(self._process.pid)
         files.replace(self._job_dir / "shell", (shell.name if shell else "").encode())
@@ -195,7 +193,8 @@ class ProcessEngine:
             processes.kill_all(tree, PATIENCE)
         if self._process is not None:
             kill(self._process)
-        while self._adopted is not None and processes.alive(self._adopted):
+        end = time.monotonic() + PATIENCE
+        while self._adopted is not None and processes.alive(self._adopted) and time.monotonic() < end:
             # The shell is not a child of this process, which therefore cannot reap it; the shell's new parent does.
             processes.send(self._adopted, signal.SIGKILL)
             time.sleep(0.01)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from provisioner.agent.machine.tools import ask
 
+#: Maximum seconds to wait for the kernel's log.
+PATIENCE = 10.0
+
 #: The message about a process that the kernel killed because the machine, or a container with its own memory limit, had
 #: no memory left. Before Linux 4.20 it has "Kill process".
 KILLED = re.compile(r"[Oo]ut of memory: Kill(?:ed)? process (\d+) \((.*?)\) (?:total-vm|score)")
@@ -18,7 +21,7 @@ def messages(after: str = "") -> list[str]:
     Each line begins with its time since boot, so no two lines are equal. Empty if the log cannot be read.
     """
     try:
-        answer = ask(["dmesg"])
+        answer = ask(["dmesg"], PATIENCE)
     except OSError:
         return []
     lines = answer.text.splitlines() if not answer.code else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+from provisioner.agent.machine.tools import ask
 
 #: Maximum seconds to wait for systemctl.
 PATIENCE = 5.0
@@ -13,11 +13,7 @@ def shutting_down() -> bool:
 
     False if systemctl is missing or does not answer within PATIENCE seconds.
     """
-    command = ["systemctl", "is-system-running"]
     try:
-        answer = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        return ask(["systemctl", "is-system-running"], PATIENCE).text == "stopping"
+    except OSError:
         return False
-    return answer.stdout.strip() == "stopping"

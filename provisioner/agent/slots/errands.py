@@ -90,7 +90,7 @@ class Errands(threading.Thread):
             self._node.changed.set()
 
     def confirm(self) -> None:
-        """Ask whether the machine is being taken back; if it is not, the failures before this request count."""
+        """Ask whether the machine is being taken back, or has a broken GPU; if not, the failures before this count."""
         node, at = self._node, time.time()
         try:
             if node.look_for_notice() is not None:
@@ -99,6 +99,8 @@ class Errands(threading.Thread):
             return
         # A shutdown by the fuse is not an interruption.
         if at < node.machine.launch_time + node.order.lifetime and shutting_down():
+            return
+        if node.look_at_gpus():
             return
         found = False
         if self._held.killed:

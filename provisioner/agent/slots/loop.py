@@ -13,8 +13,9 @@ from provisioner.agent.job.engine import Termination
 from provisioner.agent.logs.pump import FEW, GATHER
 from provisioner.agent.logs.shipper import BRISK_OFTEN, OFTEN, SELDOM
 from provisioner.agent.node import Node
-from provisioner.agent.outcomes import TAKEN, Cause, Ended
+from provisioner.agent.outcomes import TAKEN, Cause, Ended, broken
 from provisioner.agent.slots.errands import Errands
+from provisioner.agent.slots.gpu_shares import may_use_broken_gpu
 from provisioner.agent.slots.held import HeldFailures
 from provisioner.agent.slots.leftovers import Ending, Strangers
 from provisioner.agent.slots.notes import insist
@@ -36,6 +37,9 @@ ROOM, DISK_PATIENCE = 2 << 20, 120.0
 
 #: Seconds to wait for the slots' shells at the end.
 PATIENCE = 2.0
+
+#: The mark of a try that is ended, and not recorded, because its GPU broke.
+GPU = "gpu"
 
 
 class Loop:
@@ -173,6 +177,8 @@ class Loop:
         if gone is None and node.job_dir is not None:
             gone = node.job_dir.said("command")
         self._stop_single()
+        if node.broken_gpus:
+            self._leave_broken_gpus()
         for slot in self._slots:
             if slot.given is not None:
                 slot.listen()
@@ -227,7 +233,8 @@ class Loop:
         took = max(0.0, slot.ended_at - given.began)
         why = slot.why or ("stop" if signalled is not None else "")
         end = CommandEnd(given.batch, given.index, given.generation, given.began, took, code, why, extents)
-        if signalled is not None and signalled.outcome is Outcome.INTERRUPTED:
+        taken = signalled is not None and signalled.outcome in (Outcome.INTERRUPTED, Outcome.LOST)
+        if taken or why == GPU:
             # SIGTERM may have ended it, whatever the code: it executes again on another machine.
             pass
         elif code and not why:
@@ -254,6 +261,14 @@ class Loop:
             self._skip(insist(lambda: self._queue.skip(frozenset(orders.stop))))
             self._sought = sought
 
+    def _leave_broken_gpus(self) -> None:
+        """End the commands on broken GPUs, which then execute again on another machine; the other commands go on."""
+        node = self._node
+        for slot in self._slots:
+            if slot.given is not None and slot.why != GPU and may_use_broken_gpu(node, slot.number):
+                slot.why = GPU
+                slot.ending = slot.ending or Ending(node.engine.tree, slot.token, time.time() + node.order.stop_grace)
+
     def _skip(self, commands: Iterable[Assigned]) -> None:
         """Record commands that were stopped before they began."""
         for each in commands:
@@ -261,8 +276,8 @@ class Loop:
 
     def _begin(self, slot: Slot) -> None:
         node = self._node
-        closed = self._closed or self._errands.finish or node.notice is not None or node.halt.cause is not None
-        command = None if closed else self._queue.take()
+        leaving = node.notice is not None or bool(node.broken_gpus) or node.halt.cause is not None
+        command = None if leaving or self._closed or self._errands.finish else self._queue.take()
         if command is None:
             slot.rest()
             return
@@ -273,7 +288,7 @@ class Loop:
     def _release(self) -> None:
         """Record the failures that no interruption has caused."""
         checked = self._errands.checked
-        if self._held and self._node.notice is not None:
+        if self._held and (self._node.notice is not None or self._node.broken_gpus):
             self._held.drop()
         for end in self._held.before(checked.at, out_of_memory=checked.out_of_memory):
             self._record(end)
@@ -339,6 +354,9 @@ class Loop:
         if node.notice is not None:
             self._close()
             return Ended(Outcome.INTERRUPTED, Step.COMMAND, TAKEN)
+        if node.broken_gpus:
+            self._close()
+            return Ended(Outcome.LOST, Step.COMMAND, broken(node.broken_gpus))
         if self._held:
             return None
         if self._errands.finish:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from provisioner.agent.machine import kernel
+from provisioner.agent.machine import kernel, xids
 from provisioner.agent.machine.disk import Disks
 from provisioner.agent.node import Node
-from provisioner.agent.steps.gpus import xids
+from provisioner.agent.outcomes import NAMED
 from provisioner.core.protocol.words import Outcome, Step
-
-#: A reason is one line, so it names at most this many items of a kind.
-NAMED = 3
 
 
 def find_evidence(node: Node) -> None:
@@ -37,7 +34,8 @@ def _of_kernel(node: Node, failed: bool) -> Iterator[str]:
     if killed or (failed and node.engine.out_of_memory()):
         names = _some(killed) or "a process of the job"
         yield f"out of memory: the kernel killed {names}; use an instance type with more memory"
-    if met := xids(lines):
+    # The reason may name an Xid already.
+    if met := [words for words in map(str, xids.xids(lines)) if words not in node.ended.reason]:
         yield f"the GPU driver logged {_some(met)}"
 
 

@@ -114,7 +114,8 @@ def _attend(node: Node) -> None:
     if code and (own := node.engine.last_words()):
         words += f"; {own}"
     assert node.job_dir is not None
-    raise judge(code, words, node.signalled or interruption_of(node, "command"), done=node.job_dir.done())
+    cause = node.signalled or interruption_of(node, "command") or (node.gpu_fault() if code else None)
+    raise judge(code, words, cause, done=node.job_dir.done())
 
 
 def interruption_of(node: Node, word: str) -> Cause | None:

@@ -52,6 +52,8 @@ def ship_logs(node: Node) -> None:
     node.end_all()
     node.begin(Step.LOGS)
     node.say(f"{ended.outcome}: {ended.reason}")
+    # The console outlives a machine whose log cannot be shipped.
+    print(f"provision: {ended.outcome}: {ended.reason}", flush=True)
     node.log.close()
     node.shipper.finish()
     node.end(Step.LOGS)

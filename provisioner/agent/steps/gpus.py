@@ -1,85 +1,163 @@
-"""Check that the machine's GPUs are complete and not broken, and find the driver's errors in the kernel's log."""
+"""Check the machine's GPUs, and that Docker can find them, before anything is pulled."""
 
 from __future__ import annotations
 
-import re
+import os
+import shutil
 import time
+from pathlib import Path
 
-from provisioner.agent.machine import kernel
-from provisioner.agent.machine.tools import ask
+from provisioner.agent.machine import kernel, xids
+from provisioner.agent.machine.tools import CHANGE, OVERDUE, Answer, ask
 from provisioner.agent.node import Node
-from provisioner.agent.outcomes import Ended
-from provisioner.core.protocol.words import Outcome, Step
+from provisioner.agent.outcomes import Ended, broken
+from provisioner.core.protocol.words import Engine, Outcome, Step
 
-#: Seconds that the driver may take to show its GPUs after boot.
-PATIENCE = 60.0
+#: Maximum seconds for the whole check. A driver that hangs answers nvidia-smi never, or after minutes
+#: (awslabs/amazon-eks-ami issue 1523, NVIDIA/open-gpu-kernel-modules issue 446).
+PATIENCE = 180.0
 
-#: `NVRM: Xid (PCI:0000:65:00): 79, pid=…` (NVIDIA, "XID Errors": "Viewing Xid Error Messages").
-XID = re.compile(r"NVRM: Xid \(([^)]*)\): (\d+)")
+#: Seconds of this time that the driver may take to show its GPUs after boot.
+DRIVER = 60.0
 
-#: Xids that show a broken GPU if they are logged before any job has used the GPUs: a new process does not fix them.
-#: For each, NVIDIA's Xid catalogue demands an immediate reset of the GPU, restart of the computer or check of parts.
-BROKEN = {
-    46: "the GPU stopped processing",
-    48: "a memory error of two bits",
-    54: "the GPU's auxiliary power is not connected",
-    62: "a micro-controller of the GPU halted",
-    64: "bad memory could not be remapped",
-    74: "an NVLink error",
-    79: "the GPU has fallen off the bus",
-    95: "an uncontained memory error",
-    109: "a context switch timed out",
-    110: "a security fault",
-    119: "the GPU's system processor does not answer",
-    120: "the GPU's system processor failed",
-    136: "an NVLink could not be trained",
-    140: "an unrecovered memory error",
-    143: "the GPU could not be initialised",
-    158: "a fatal time-out of the GPU",
-}
+#: Seconds between two reads of the kernel's log while nvidia-smi runs, and between two questions to the driver.
+OFTEN = 1.0
+
+#: The states of the NVLink fabric, in the answer of `nvidia-smi -q`, in which CUDA cannot begin: it fails with error
+#: 802 (NVIDIA, "Fabric Manager User Guide"; NVML, nvmlGpuFabricState_t). GPUs without a fabric have "N/A".
+NOT_READY = frozenset({"Not Started", "In Progress"})
+READY = "Completed"
+
+#: The values of the fabric's status that are no error, once it is READY.
+NO_ERROR = frozenset({"Success", "N/A", ""})
+
+#: The folders for descriptions of devices, which Docker reads ("Container Device Interface devices"), and the file that
+#: NVIDIA's toolkit writes ("Support for Container Device Interface").
+CDI_FOLDERS = ("etc/cdi", "var/run/cdi")
+CDI_FILE = "var/run/cdi/nvidia.yaml"
 
 
-def wait_for_gpus(node: Node) -> None:
-    """Wait for the GPUs that the instance type promises; raise Ended (LOST) if one is missing or broken."""
-    wanted, limit = node.order.gpus, time.time() + PATIENCE
-    while wanted:
+def check_gpus(node: Node) -> None:
+    """Wait for the GPUs that the instance type promises; raise Ended (LOST) if one is missing, broken or not ready."""
+    if node.order.gpus:
+        _Check(node).run()
+
+
+class _Check:
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._patience = float(os.environ.get("PROVISION_GPU_CHECK") or PATIENCE)
+        self._began = time.monotonic()
+        self._look_at = 0.0
+
+    def run(self) -> None:
+        words = self._count()
+        self._memory()
+        self._fabric()
+        self._node.say("; ".join([words, *map(str, xids.xids(kernel.messages()))]))
+
+    def _count(self) -> str:
+        """Wait for all GPUs; return their number and names."""
+        wanted = self._node.order.gpus
+        while True:
+            answer = self._ask("--list-gpus")
+            found = sum(line.startswith("GPU ") for line in answer.text.splitlines())
+            self._look()
+            if found >= wanted:
+                return f"{found} GPUs: {answer.text}"
+            late = time.monotonic() >= self._began + min(DRIVER, self._patience)
+            # Without an error, the driver has found all GPUs that there are; without the program, there is no driver.
+            if answer.code in (0, 127) or late:
+                raise _lost(f"only {found} of {wanted} GPUs were found: {answer.text}")
+            time.sleep(OFTEN)
+
+    def _memory(self) -> None:
+        """Raise Ended if a GPU has had uncorrected memory errors since boot; a GPU without ECC reports no number."""
+        answer = self._ask("--query-gpu=ecc.errors.uncorrected.volatile.total", "--format=csv,noheader")
+        errors = [int(line) for line in map(str.strip, answer.text.splitlines()) if line.isdigit()]
+        if not answer.code and any(errors):
+            raise _lost(f"a GPU has uncorrected memory errors: {errors}")
+
+    def _fabric(self) -> None:
+        """Wait until the NVLink fabric, if there is one, is ready."""
+        while True:
+            found = fabric(self._ask("-q").text)
+            failed = [status for state, status in found if state == READY and status not in NO_ERROR]
+            if failed:
+                raise _lost(f"the GPUs' NVLink fabric failed: {', '.join(dict.fromkeys(failed))}")
+            waiting = [state for state, _ in found if state in NOT_READY]
+            if not waiting:
+                return
+            self._look()
+            if time.monotonic() >= self._began + self._patience:
+                states = ", ".join(dict.fromkeys(waiting))
+                reason = f"was not ready within {self._patience:.0f} s ({states}): CUDA would fail with error 802"
+                raise _lost(f"the GPUs' NVLink fabric {reason}")
+            time.sleep(OFTEN)
+
+    def _ask(self, *options: str) -> Answer:
+        """Ask the driver, within the time that is left for the check."""
+        left = max(OFTEN, self._began + self._patience - time.monotonic())
         try:
-            answer = ask(["nvidia-smi", "--list-gpus"])
-            found, words = sum(line.startswith("GPU ") for line in answer.text.splitlines()), answer.text
-            final = answer.code in (0, 127)
+            answer = ask(["nvidia-smi", *options], left, self._look)
         except OSError as error:
-            found, words, final = 0, str(error), True
-        lines = kernel.messages()
-        if broken := xids([line for line in lines if _code(line) in BROKEN]):
-            raise Ended(Outcome.LOST, Step.BOOT, f"a GPU is broken: {', '.join(broken)}")
-        if found >= wanted:
-            node.say("; ".join([f"{found} GPUs: {words}", *xids(lines)]))
-            _check_memory()
-            return
-        node.halt.check(Step.BOOT)
-        if final or time.time() > limit:
-            raise Ended(Outcome.LOST, Step.BOOT, f"only {found} of {wanted} GPUs were found: {words}")
-        time.sleep(1)
+            return Answer(127, str(error))
+        if answer.code == OVERDUE:
+            raise _lost(f"the GPU driver hangs: nvidia-smi did not answer within {self._patience:.0f} s")
+        return answer
+
+    def _look(self) -> None:
+        """Raise Ended if the kernel's log names a broken GPU, or if the job must stop."""
+        self._node.halt.check(Step.BOOT)
+        if time.monotonic() >= self._look_at:
+            found = xids.broken(kernel.messages())
+            if found:
+                raise _lost(broken(found))
+            self._look_at = time.monotonic() + OFTEN
 
 
-def _check_memory() -> None:
-    """Raise Ended if a GPU has had uncorrected memory errors since boot; a GPU without ECC reports no number."""
-    query = "--query-gpu=ecc.errors.uncorrected.volatile.total"
-    answer = ask(["nvidia-smi", query, "--format=csv,noheader"])
-    errors = [int(line) for line in map(str.strip, answer.text.splitlines()) if line.isdigit()]
-    if not answer.code and any(errors):
-        raise Ended(Outcome.LOST, Step.BOOT, f"a GPU has uncorrected memory errors: {errors}")
+def _lost(reason: str) -> Ended:
+    return Ended(Outcome.LOST, Step.BOOT, reason)
 
 
-def xids(lines: list[str]) -> list[str]:
-    """Return the driver's errors in lines of the kernel's log, as text, each once."""
-    found = ((match[1], int(match[2])) for match in map(XID.search, lines) if match)
-    return [
-        f"Xid {code} of {where}" + (f" ({BROKEN[code]})" if code in BROKEN else "")
-        for where, code in dict.fromkeys(found)
-    ]
+def fabric(text: str) -> list[tuple[str, str]]:
+    """Return state and status of the NVLink fabric of each GPU, from the answer of `nvidia-smi -q`.
+
+    Both stand, each on a line, in the section `Fabric` of a GPU.
+    """
+    found, inside = list[tuple[str, str]](), False
+    for line in text.splitlines():
+        name, _, value = (part.strip() for part in line.partition(":"))
+        if name == "Fabric":
+            inside = True
+        elif inside and name == "State":
+            found.append((value, ""))
+        elif inside and name == "Status" and found:
+            found[-1] = (found[-1][0], value)
+            inside = False
+    return found
 
 
-def _code(line: str) -> int | None:
-    match = XID.search(line)
-    return int(match[2]) if match else None
+def describe_gpus(node: Node) -> None:
+    """Make NVIDIA's CDI specification if it is missing: Docker may need it for `--gpus`. Never ends the attempt.
+
+    Docker prefers CDI for NVIDIA's GPUs since version 29 (moby/moby pull request 50228), and then refuses a container
+    whose devices no specification describes.
+    """
+    if not node.order.gpus or node.order.engine is not Engine.CONTAINER or shutil.which("nvidia-ctk") is None:
+        return
+    folders = [Path(f"{node.paths.root}/{folder}") for folder in CDI_FOLDERS]
+    if any("nvidia" in path.name for folder in folders if folder.is_dir() for path in folder.iterdir()):
+        return
+    file = Path(f"{node.paths.root}/{CDI_FILE}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        answer = ask(["nvidia-ctk", "cdi", "generate", f"--output={file}"], CHANGE)
+    except OSError as error:
+        answer = Answer(127, str(error))
+    if answer.code:
+        # Docker must not read a part of a specification.
+        file.unlink(missing_ok=True)
+        node.say(f"the CDI specification of the GPUs cannot be made: {answer.text}")
+    else:
+        node.say(f"the CDI specification of the GPUs was missing: made {file}")

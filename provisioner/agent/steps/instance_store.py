@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from provisioner.agent.machine.tools import ask
+from provisioner.agent.machine.tools import CHANGE, ask
 from provisioner.agent.node import Node
 from provisioner.core.protocol.words import Engine
 
@@ -63,13 +63,13 @@ def _use(node: Node, disks: list[dict[str, Any]]) -> str:
         raise Unused(f"{root} is on a separate disk already")
     store = _store(disks, Path(f"{node.paths.root}/mnt/instance-store"), shutil.disk_usage(root).free)
     # The exit code is ignored: one of the units may not exist, and systemctl stops the others.
-    ask(["systemctl", "stop", *UNITS])
+    ask(["systemctl", "stop", *UNITS], CHANGE)
     try:
         if not ask(["systemctl", "is-active", "--quiet", *UNITS]).code:
             raise Unused("Docker did not stop")
         _bind(store / "provision", [root, CONTAINERD, node.paths.home / "files"])
     finally:
-        ask(["systemctl", "start", *reversed(UNITS)])
+        ask(["systemctl", "start", *reversed(UNITS)], CHANGE)
     return f"images and files go to the instance store at {store}, {shutil.disk_usage(store).free / 1e9:.0f} GB free"
 
 
@@ -122,6 +122,6 @@ def _mounts(devices: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _must(*words: str) -> None:
-    answer = ask(words)
+    answer = ask(words, CHANGE)
     if answer.code:
         raise Unused(f"{' '.join(words)}: {answer.text}")

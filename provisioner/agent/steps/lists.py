@@ -20,7 +20,7 @@ from provisioner.agent.steps.finishing import (
     ship_logs,
 )
 from provisioner.agent.steps.gathering import meet_peers, wait_for_ranks
-from provisioner.agent.steps.gpus import wait_for_gpus
+from provisioner.agent.steps.gpus import check_gpus, describe_gpus
 from provisioner.agent.steps.instance_store import use_instance_store
 from provisioner.agent.steps.listing import salvage_list, work_list
 from provisioner.agent.steps.next_attempt import offer_machine, wait_for_work
@@ -40,8 +40,9 @@ def go_on(node: Node) -> None:
 PREPARING: tuple[Callable[[Node], None], ...] = (
     swap_fuse,
     look_for_predecessor,
-    wait_for_gpus,
+    check_gpus,
     use_instance_store,
+    describe_gpus,
     look_for_image,
     fetch_secrets,
     pull_and_clone,

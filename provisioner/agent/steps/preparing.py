@@ -20,12 +20,15 @@ from provisioner.agent.machine.files import replace
 from provisioner.agent.machine.tools import Tools
 from provisioner.agent.node import Node
 from provisioner.agent.outcomes import Ended, told
-from provisioner.agent.slots.gpu_shares import gpu_uuids, shares
+from provisioner.agent.slots.gpu_shares import gpu_places, shares
 from provisioner.agent.steps.executing import interruption_of, listen, wait_for_end
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.keys import rank_name
-from provisioner.core.protocol.messages import WorkOrder, limit_of
+from provisioner.core.protocol.messages import limit_of
 from provisioner.core.protocol.words import Engine, Outcome, Step
+
+#: Seconds after `limits.pull` at which pull and clone are given up even if they have not ended by themselves.
+MARGIN = 60.0
 
 
 def swap_fuse(node: Node) -> None:
@@ -107,7 +110,10 @@ def pull_and_clone(node: Node) -> None:
     for step, work in works:
         threading.Thread(target=run, args=(step, work), name=str(step), daemon=True).start()
     with done:
-        done.wait_for(lambda: any(first) or len(first) == len(works))
+        # Each thread ends by its own tools' limit, unless the machine itself stands still.
+        limit = node.order.pull_limit + MARGIN
+        if not done.wait_for(lambda: any(first) or len(first) == len(works), limit):
+            raise Ended(Outcome.LOST, node.step, f"{node.step} did not end by itself within {limit:.0f} s")
     for trouble in first:
         if trouble is not None:
             raise trouble
@@ -125,7 +131,7 @@ def set_up(node: Node) -> None:
         variables = job_environment(order, node.machine, os.environ, node.secrets, leader)
         files = setup_files(order, node.secrets, node.engine.seen)
         launcher = launcher_variables(order, leader, node.engine.port(leader))
-        slots = slot_variables(_gpus_of_slots(order, variables))
+        slots = slot_variables(_gpus_of_slots(node, variables))
         node.job_dir = job_dir = JobDir.make(node.paths.job_dir, variables, files, order.command, launcher, slots)
     except Invalid as error:
         raise Ended(Outcome.REFUSED, Step.SETUP, str(error)) from error
@@ -137,7 +143,7 @@ def set_up(node: Node) -> None:
     node.remember()
     node.engine.start()
     code = wait_for_end(node, Step.SETUP, "setup", order.setup_limit)
-    cause = node.signalled or (interruption_of(node, "setup") if code else None)
+    cause = node.signalled or ((interruption_of(node, "setup") or node.gpu_fault()) if code else None)
     if cause is not None:
         reason = f"{cause.reason}; {_part(job_dir)} {told(code)}"
         raise Ended(cause.outcome, Step.SETUP, reason, code, cause.signal_cause)
@@ -146,13 +152,18 @@ def set_up(node: Node) -> None:
     node.end(Step.SETUP)
 
 
-def _gpus_of_slots(order: WorkOrder, variables: Mapping[str, str]) -> Sequence[Sequence[str]]:
+def _gpus_of_slots(node: Node, variables: Mapping[str, str]) -> Sequence[Sequence[str]]:
     """Return the GPUs of each slot of a list of commands, by UUID; if the job itself chooses its GPUs, none."""
+    order = node.order
     if order.commands is None:
         return ()
     if not order.gpus or CUDA in variables:
         return [()] * order.commands.slots
-    return shares(gpu_uuids(), order.commands.slots)
+    places = gpu_places()
+    found = shares(list(places), order.commands.slots)
+    node.gpu_places = frozenset(places.values())
+    node.slot_gpus = tuple(frozenset(places[uuid] for uuid in each) for each in found)
+    return found
 
 
 def _part(job_dir: JobDir) -> str:

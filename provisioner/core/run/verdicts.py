@@ -7,7 +7,7 @@ and only after its mailbox was read once more. Silence does not count while the 
 from dataclasses import dataclass, replace
 
 from provisioner.core.cloud.machines import Ending
-from provisioner.core.protocol.messages import Result, limit_of
+from provisioner.core.protocol.messages import Report, Result, limit_of
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.parts import LOGS_TIME, Limits, Retry
 from provisioner.core.run.machines.silence import HEARING, is_silent
@@ -22,6 +22,11 @@ LOST_AFTER_START = 20
 MARGIN = 60.0
 #: Waits in seconds before the attempts after failures of the infrastructure; the last one repeats.
 BACKOFF = (0.0, 5.0, 15.0, 60.0)
+#: Maximum seconds between two steps. After boot the agent checks the GPUs (180 s), waits for Docker (120 s) and moves
+#: Docker to the instance store.
+BETWEEN_STEPS = 420.0
+#: The field of `limits` with the limit of the step that follows a step.
+NEXT = {Step.BOOT: "pull", Step.PULL: "setup", Step.CLONE: "setup", Step.SETUP: "runtime", Step.BARRIER: "runtime"}
 #: The field of `limits` with the limit of a step.
 LIMITS = {Step.PULL: "pull", Step.CLONE: "pull", Step.SETUP: "setup", Step.BARRIER: "gather", Step.COMMAND: "runtime"}
 _ANY_FAILURE = Retry()
@@ -128,6 +133,9 @@ def _presumptions(
             # The outage may have delayed the boot: the machine gets the agent's archive from the bucket.
             first = max(first, reports_unreadable_at + limits.boot)
         found.append(due(first, Outcome.LOST, reason))
+    elif node.report and (late := _late_between_steps(node, node.report, limits)) is not None:
+        reason = f"no step began within {late[1] / 60:.0f} min after {step}, and the agent did not end the attempt"
+        found.append(silent(late[0] + MARGIN, Outcome.LOST, reason))
     elif node.report and node.reported_at is not None and (span := node.report.spans.get(step)) and span.ended is None:
         # The machine's clock may differ from ours: convert its time, by the difference that its last report shows.
         began = span.began + node.clock_ahead
@@ -138,6 +146,21 @@ def _presumptions(
             reason = f"{step} took longer than {limit_of(name, longest)}, and the agent did not stop it"
             found.append(silent(began + longest + limits.stop_grace + MARGIN, outcome, reason))
     return found
+
+
+def _late_between_steps(node: Node, report: Report, limits: Limits) -> tuple[float, float] | None:
+    """Return until when the next step must begin, and the seconds that it has; None while a step lasts.
+
+    If the machine has not reported for so long, the next step may have begun: then its limit counts, too.
+    """
+    if any(span.ended is None for span in report.spans.values()) or not report.spans:
+        return None
+    last = max(span.ended or 0.0 for span in report.spans.values())
+    pause = BETWEEN_STEPS + (limits.gather or 0.0)
+    if report.at < last + pause:
+        pause += getattr(limits, NEXT[report.step]) if report.step in NEXT else LOGS_TIME
+    # The machine's clock may differ from ours.
+    return last + node.clock_ahead + pause, pause
 
 
 def _of_ended(run: Run, node: Node, machine: KnownMachine, at: float, step: Step) -> Presumption:

@@ -66,12 +66,26 @@ exit 127
 """
 
 GPUS = """#!/bin/sh
-# Print one line for each GPU, in the format of nvidia-smi.
+# Print what nvidia-smi prints for each GPU, as far as the agent reads it. PROVISION_GPU_HANGS: the driver never
+# answers, and SIGTERM does not end this program. PROVISION_FABRIC: state and status of the NVLink fabric, as in
+# `Completed Success`; PROVISION_FABRIC_AFTER: until the file exists, the state is `In Progress`.
+[ -z "${{PROVISION_GPU_HANGS:-}}" ] || {{
+    trap '' TERM INT HUP
+    while :; do sleep 600; done
+}}
+fabric=${{PROVISION_FABRIC:-N/A N/A}}
+[ -z "${{PROVISION_FABRIC_AFTER:-}}" ] || [ -e "${{PROVISION_FABRIC_AFTER}}" ] || fabric="In Progress N/A"
 gpu=0
 while [ "$gpu" -lt "${{PROVISION_GPUS:-{gpus}}}" ]; do
     case $1 in
     --query-gpu=ecc.*) echo "${{PROVISION_ECC_ERRORS:-0}}" ;;
-    --query-gpu=uuid) echo "GPU-rehearsed-$gpu" ;;
+    --query-gpu=uuid,*) echo "GPU-rehearsed-$gpu, 00000000:0$gpu:00.0" ;;
+    -q)
+        echo "GPU 00000000:0$gpu:00.0"
+        echo "    Fabric"
+        echo "        State                             : ${{fabric% *}}"
+        echo "        Status                            : ${{fabric##* }}"
+        ;;
     *) echo "GPU $gpu: Rehearsed GPU (UUID: GPU-rehearsed-$gpu)" ;;
     esac
     gpu=$((gpu + 1))

@@ -10,7 +10,7 @@ import pytest
 
 from provisioner.agent.machine import disk, kernel
 from provisioner.agent.machine.disk import Disks
-from provisioner.agent.steps import gpus
+from provisioner.agent.machine.xids import xids
 from provisioner.core.protocol.messages import Orders, Stop
 from provisioner.core.protocol.words import Outcome, Step
 from tests.agent.conftest import Site, sited
@@ -34,16 +34,16 @@ def test_processes_that_the_kernel_killed_are_named() -> None:
 def test_the_log_is_read_from_where_it_was_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """Earlier lines are not reported again. If the ring buffer has dropped the last read line, all are reported."""
     lines = ["[ 1.0] a", "[ 2.0] b", "[ 3.0] c"]
-    monkeypatch.setattr(kernel, "ask", lambda _: SimpleNamespace(code=0, text="\n".join(lines)))
+    monkeypatch.setattr(kernel, "ask", lambda *_: SimpleNamespace(code=0, text="\n".join(lines)))
     assert (kernel.latest(), kernel.messages("[ 2.0] b"), kernel.messages("[ 3.0] c")) == (lines[2], lines[2:], [])
     assert kernel.messages("[ 0.5] gone") == kernel.messages() == lines
-    monkeypatch.setattr(kernel, "ask", lambda _: SimpleNamespace(code=1, text="dmesg: Operation not permitted"))
+    monkeypatch.setattr(kernel, "ask", lambda *_: SimpleNamespace(code=1, text="dmesg: Operation not permitted"))
     assert (kernel.latest(), kernel.messages()) == ("", [])
 
 
 def test_an_xid_is_told_once_and_in_words() -> None:
     """The driver may repeat an Xid. An Xid that a job can cause is reported by number only."""
-    assert gpus.xids([XID.format(79), "[ 1.0] else", XID.format(79), XID.format(13)]) == [
+    assert list(map(str, xids([XID.format(79), "[ 1.0] else", XID.format(79), XID.format(13)]))) == [
         "Xid 79 of PCI:0000:65:00 (the GPU has fallen off the bus)",
         "Xid 13 of PCI:0000:65:00",
     ]

@@ -49,7 +49,7 @@ class Machine:
         patch.setattr(instance_store, "CONTAINERD", folder / "containerd")
         patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=self.free.get(str(path), 60 * GIB)))
 
-    def _ask(self, words: list[str]) -> Answer:
+    def _ask(self, words: list[str], limit: float = 0.0) -> Answer:  # noqa: ARG002 - nothing waits here
         if words[0] == "lsblk":
             return Answer(0, json.dumps({"blockdevices": self.disks}))
         if words[0] == "docker":
