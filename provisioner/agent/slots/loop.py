@@ -265,9 +265,10 @@ class Loop:
         """End the commands on broken GPUs, which then execute again on another machine; the other commands go on."""
         node = self._node
         for slot in self._slots:
-            if slot.given is not None and slot.why != GPU and may_use_broken_gpu(node, slot.number):
+            runs = slot.given is not None and slot.code is None and slot.ending is None
+            if runs and may_use_broken_gpu(node, slot.number):
                 slot.why = GPU
-                slot.ending = slot.ending or Ending(node.engine.tree, slot.token, time.time() + node.order.stop_grace)
+                slot.ending = Ending(node.engine.tree, slot.token, time.time() + node.order.stop_grace)
 
     def _skip(self, commands: Iterable[Assigned]) -> None:
         """Record commands that were stopped before they began."""
