@@ -347,5 +347,6 @@ class Double:
             metadata_url=self._metadata.url(one.id),
             aws_url=self.url,
             public_address=one.public_address,
+            gpu_fault=one.gpu_fault,
             open_metadata=lambda: self._metadata.listen(one.id),
         )

@@ -20,6 +20,7 @@ from provisioner.rehearsal.ec2.conditions import (
     Capacity,
     Conditions,
     FleetLimit,
+    GpuFault,
     Impairment,
     Interruption,
     Lapse,
@@ -151,6 +152,11 @@ class _Breakdown(_Fitting):
     times: _Times = 1
 
 
+class _GpuFault(_Fitting):
+    fault: Literal["hangs", "fabric"]
+    times: _Times = 1
+
+
 class _Impairment(_Fitting):
     at: _Duration = 0.0
 
@@ -248,6 +254,7 @@ class _File(_Edge):
     interruptions: list[_Interruption] = []
     rebalances: list[_Rebalance] = []
     breakdowns: list[_Breakdown] = []
+    gpu_faults: list[_GpuFault] = []
     impairments: list[_Impairment] = []
     zone_troubles: list[_ZoneTrouble] = []
     absences: list[_Absence] = []
@@ -281,6 +288,7 @@ class _File(_Edge):
             interruptions=tuple(Interruption(**one.fields()) for one in self.interruptions),
             rebalances=tuple(Rebalance(**one.fields()) for one in self.rebalances),
             breakdowns=tuple(Breakdown(**one.fields()) for one in self.breakdowns),
+            gpu_faults=tuple(GpuFault(**one.fields()) for one in self.gpu_faults),
             impairments=tuple(Impairment(**one.fields()) for one in self.impairments),
             zone_troubles=tuple(ZoneTrouble(**one.model_dump()) for one in self.zone_troubles),
             absences=tuple(Absence(**one.fields()) for one in self.absences),

@@ -19,15 +19,16 @@ REBOOT = FIRST.format(XID.format("154, GPU recovery action changed from 0x0 (Non
 #: Seconds that the check of the GPUs and the pause of the watch take in the tests, instead of 180 s and 10 s.
 QUICK = {"PROVISION_GPU_CHECK": "3", "PROVISION_GPU_INTERVAL": "0.3"}
 
-#: Defects of the first machine of a type; later machines are healthy.
+#: Faults of the first machine of a type, as in a scenario file; later machines are healthy.
+FAULTS = [{"type": "g5.2xlarge", "fault": "hangs"}, {"type": "p4d.24xlarge", "fault": "fabric"}]
+
+#: Other defects of the first machine of a type.
 AILING = {
-    "g5.2xlarge": {"PROVISION_GPU_HANGS": "1"},
     "g5.4xlarge": {
-        "PROVISION_GPU_HANGS": "1",
+        "PROVISION_GPU_FAULT": "hangs",
         "PROVISION_GPU_CHECK": "600",
         "PROVISION_KERNEL_LOG": XID.format("119, pid=1, Timeout after 6s of waiting for RPC response from GPU0 GSP!"),
     },
-    "p4d.24xlarge": {"PROVISION_FABRIC": "In Progress N/A"},
     "g6.2xlarge": {"PROVISION_FABRIC": "Completed Failure"},
 }
 
@@ -73,7 +74,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, di
     folder = tmp_path_factory.mktemp("gpus")
     with (
         pytest.MonkeyPatch.context() as patch,
-        rig(folder, patch, ailing=lambda guest: {**QUICK, **ailing.pop(guest.instance_type, {})}) as whole,
+        rig(
+            folder,
+            patch,
+            ailing=lambda guest: {**QUICK, **ailing.pop(guest.instance_type, {})},
+            gpu_faults=FAULTS,
+        ) as whole,
     ):
         yield whole, played(whole, ROWS, folder)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.core.protocol.words import Outcome
+from provisioner.rehearsal.ec2.conditions import GpuFault
 from provisioner.rehearsal.machines.virtual.qemu import WAY_IN, QemuHost
 from tests.e2e.rig import Rig
 from tests.e2e.rows import result_of
@@ -38,7 +39,7 @@ def test_machine_whose_gpus_are_not_usable_is_billed_for_minutes(
     whole: Rig, host: QemuHost, image: str, fault: str, reason: str
 ) -> None:
     """Its attempt is lost with the reason, which its console shows; no signal ends a driver that hangs (state D)."""
-    host.fault = lambda _: fault
+    whole.double.change(gpu_faults=(GpuFault(fault),))
     run = whole.start("echo never", image=image, instance_type="g5.xlarge")
     if fault == "hangs":
         whole.until(lambda: any(hangs(host.folder(each.id)) for each in whole.double.alive()))

@@ -85,6 +85,19 @@ class Breakdown:
 
 
 @dataclass(frozen=True)
+class GpuFault:
+    """A machine's GPUs cannot be used.
+
+    `hangs`: nvidia-smi never answers, and cannot be killed (awslabs/amazon-eks-ami issue 1523: one g5 of five).
+    `fabric`: nvidia-smi lists the GPUs, but their NVLink fabric stays "In Progress" (dstackai/dstack issue 2348).
+    """
+
+    fault: str
+    where: Where = field(default_factory=Where)
+    times: int | None = 1
+
+
+@dataclass(frozen=True)
 class Impairment:
     """A machine's EC2 status checks fail, beginning `at` seconds after its launch."""
 
@@ -185,6 +198,7 @@ class Conditions:
     interruptions: tuple[Interruption, ...] = ()
     rebalances: tuple[Rebalance, ...] = ()
     breakdowns: tuple[Breakdown, ...] = ()
+    gpu_faults: tuple[GpuFault, ...] = ()
     impairments: tuple[Impairment, ...] = ()
     zone_troubles: tuple[ZoneTrouble, ...] = ()
     absences: tuple[Absence, ...] = ()

@@ -100,6 +100,8 @@ class Instance:
     powered: bool = False
     #: Name of its placement group, or "".
     group: str = ""
+    #: What is wrong with its GPUs, as in GpuFault; empty for nothing.
+    gpu_fault: str = ""
 
     @property
     def now(self) -> Change:

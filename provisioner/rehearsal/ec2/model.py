@@ -18,7 +18,7 @@ from provisioner.core.cloud.machines import ENDING, MachineState
 from provisioner.core.cloud.offers import InstanceType, Market, Offer
 from provisioner.rehearsal.aws.refused import Refused
 from provisioner.rehearsal.ec2 import listing, quotas
-from provisioner.rehearsal.ec2.conditions import Breakdown, Conditions, Interruption, Rebalance, Unheeded
+from provisioner.rehearsal.ec2.conditions import Breakdown, Conditions, GpuFault, Interruption, Rebalance, Unheeded
 from provisioner.rehearsal.ec2.instance import (
     Booted,
     Captured,
@@ -40,7 +40,7 @@ from provisioner.rehearsal.ec2.templates import Templates
 from provisioner.rehearsal.machines.host import place
 
 #: A rule that affects at most `times` machines.
-_Mishap = TypeVar("_Mishap", Breakdown, Interruption, Rebalance)
+_Mishap = TypeVar("_Mishap", Breakdown, GpuFault, Interruption, Rebalance)
 
 
 class Model:
@@ -218,9 +218,19 @@ class Model:
         asked = template.content.public
         public = f"127.{place(number)}" if (self._assigns(subnet) if asked is None else asked) else ""
         private = self._address(number, request.together)
-        born = (Change(MachineState.PENDING, now),)
+        born, ill = (Change(MachineState.PENDING, now),), self._befalls(self.conditions.gpu_faults, offer)
         self._instances[instance_id] = Instance(
-            instance_id, offer, subnet, private, public, template, token, dict(request.tags), born, group=request.group
+            instance_id,
+            offer,
+            subnet,
+            private,
+            public,
+            template,
+            token,
+            dict(request.tags),
+            born,
+            group=request.group,
+            gpu_fault=ill.fault if ill else "",
         )
         self._plan(now + self.conditions.boot_delay, self._run, instance_id)
         if breakdown := self._befalls(self.conditions.breakdowns, offer):

@@ -66,15 +66,16 @@ exit 127
 """
 
 GPUS = """#!/bin/sh
-# Print what nvidia-smi prints for each GPU, as far as the agent reads it. PROVISION_GPU_HANGS: the driver never
-# answers, and SIGTERM does not end this program. PROVISION_FABRIC: state and status of the NVLink fabric, as in
-# `Completed Success`; PROVISION_FABRIC_AFTER: until the file exists, the state is `In Progress`.
-[ -z "${{PROVISION_GPU_HANGS:-}}" ] || {{
+# Print what nvidia-smi prints for each GPU, as far as the agent reads it. PROVISION_GPU_FAULT: `hangs`, or `fabric`,
+# which is not ready until the file PROVISION_FABRIC_AFTER exists. PROVISION_FABRIC: the fabric's state and status.
+fabric=${{PROVISION_FABRIC:-N/A N/A}}
+case ${{PROVISION_GPU_FAULT:-}} in
+hangs)
     trap '' TERM INT HUP
     while :; do sleep 600; done
-}}
-fabric=${{PROVISION_FABRIC:-N/A N/A}}
-[ -z "${{PROVISION_FABRIC_AFTER:-}}" ] || [ -e "${{PROVISION_FABRIC_AFTER}}" ] || fabric="In Progress N/A"
+    ;;
+fabric) [ -e "${{PROVISION_FABRIC_AFTER:-}}" ] || fabric="In Progress N/A" ;;
+esac
 gpu=0
 while [ "$gpu" -lt "${{PROVISION_GPUS:-{gpus}}}" ]; do
     case $1 in

@@ -30,6 +30,8 @@ class Guest:
     aws_url: str
     #: Address at which this computer reaches the machine's ports; each machine has its own.
     public_address: str = ""
+    #: What is wrong with its GPUs, as in GpuFault; empty for nothing.
+    gpu_fault: str = ""
     #: Opens a port of this computer at which the metadata service answers this machine only, without the base path.
     open_metadata: Callable[[], int] = field(default=_nowhere, repr=False, compare=False)
 

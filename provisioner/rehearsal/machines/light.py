@@ -182,6 +182,7 @@ class LightHost:
             "AWS_REGION": guest.region,
             **({"PROVISION_REAL_DOCKER": self._docker} if self._docker else {}),
             **({"DOCKER_HOST": os.environ["DOCKER_HOST"]} if self._docker and "DOCKER_HOST" in os.environ else {}),
+            **({"PROVISION_GPU_FAULT": guest.gpu_fault} if guest.gpu_fault else {}),
             **self._environment(guest),
         }
 

@@ -97,7 +97,7 @@ def test_addresses_of_xid_and_nvidia_smi_are_compared_in_one_form() -> None:
 
 #: The variables of the doubles and the agent.
 NAMES = {
-    "HANGS": "PROVISION_GPU_HANGS",
+    "FAULT": "PROVISION_GPU_FAULT",
     "CHECK": "PROVISION_GPU_CHECK",
     "FABRIC": "PROVISION_FABRIC",
     "GPUS": "PROVISION_GPUS",
@@ -108,10 +108,10 @@ NAMES = {
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"HANGS": "1", "CHECK": "1"}, "the GPU driver hangs: nvidia-smi did not answer within 1 s"),
+        ({"FAULT": "hangs", "CHECK": "1"}, "the GPU driver hangs: nvidia-smi did not answer within 1 s"),
         # The kernel's log ends the check at once.
-        ({"HANGS": "1", "CHECK": "600", "XID": FALLEN}, "Xid 79 of PCI:0000:65:00"),
-        ({"FABRIC": "In Progress N/A", "CHECK": "2"}, "fabric was not ready within 2 s (In Progress)"),
+        ({"FAULT": "hangs", "CHECK": "600", "XID": FALLEN}, "Xid 79 of PCI:0000:65:00"),
+        ({"FAULT": "fabric", "CHECK": "2"}, "fabric was not ready within 2 s (In Progress)"),
         ({"FABRIC": "Completed Insufficient_Resources", "CHECK": "600"}, "fabric failed: Insufficient"),
         ({"GPUS": "0", "CHECK": "2"}, "only 0 of 1 GPUs were found"),
         ({"GPUS": "1", "CHECK": "600"}, "only 1 of 2 GPUs were found"),
@@ -133,7 +133,7 @@ def test_gpu_that_is_not_ready_loses_the_attempt_before_the_pull(
 def test_fabric_that_becomes_ready_lets_the_job_begin(site: Site, tmp_path: Path) -> None:
     """The fabric needs some seconds after boot."""
     ready = tmp_path / "ready"
-    site.variables.update({"PROVISION_FABRIC": "Completed Success", "PROVISION_FABRIC_AFTER": str(ready)})
+    site.variables.update({"PROVISION_GPU_FAULT": "fabric", "PROVISION_FABRIC_AFTER": str(ready)})
     machine = site.start(site.order("echo sound", gpus=2))
     until(lambda: b"run " in site.log(machine, "system") or site.reports(machine), "the first report")
     assert machine not in site.off
@@ -144,7 +144,7 @@ def test_fabric_that_becomes_ready_lets_the_job_begin(site: Site, tmp_path: Path
 
 def test_a_stop_ends_a_check_that_hangs(site: Site) -> None:
     """The order takes effect while nvidia-smi runs."""
-    site.variables["PROVISION_GPU_HANGS"] = "1"
+    site.variables["PROVISION_GPU_FAULT"] = "hangs"
     machine = site.start(site.order("echo never", gpus=1))
     until(lambda: site.reports(machine), "the first report")
     site.give_orders(machine, Orders(stop=Stop(Outcome.CANCELLED, "the user asked", time.time())))

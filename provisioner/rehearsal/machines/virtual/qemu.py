@@ -82,7 +82,6 @@ class QemuHost:
         way_in: bool = False,
         ssh_port: int | None = None,
         second_disk: Path | None = None,
-        fault: Callable[[Guest], str] = lambda _: "",
     ) -> None:
         """`gpus` returns how many GPUs an instance type shows; each machine is ended after `limit` seconds.
 
@@ -90,7 +89,7 @@ class QemuHost:
 
         With `way_in`, QEMU's guest agent can run commands as the machine's root. Each machine's sshd answers at
         `ssh_port` of its public address, a loopback address of its own. The disk image `second_disk` is each machine's
-        /dev/vdb, read-only. `fault` returns a fault of the machine's GPUs, which its nvidia-smi shows, or "".
+        /dev/vdb, read-only.
         """
         self.ssh_port = ssh_port
         self._folder = folder
@@ -101,7 +100,6 @@ class QemuHost:
         self._limit = limit
         self._way_in = way_in
         self._second_disk = second_disk
-        self.fault = fault
         # The port is random, because another process of this computer may run machines, too.
         self._peers_port = random.randrange(20_000, 30_000)
         self._machines: dict[str, _Machine] = {}
@@ -238,7 +236,7 @@ class QemuHost:
     def _command(self, guest: Guest) -> Sequence[str]:
         # The MAC address of the second interface: that of the first interface, with another first byte.
         peer, gpus = f"06{guest.mac[2:]}", self._gpus(guest.instance_type)
-        fault = f"rehearsal.gpu={named} " if (named := self.fault(guest)) else ""
+        fault = f"rehearsal.gpu={guest.gpu_fault} " if guest.gpu_fault else ""
         accelerator, cpu = self._image.accelerator, "host"
         if accelerator == "tcg":
             accelerator, cpu = f"tcg,thread=multi,tb-size={TRANSLATED_MIB}", EMULATED_CPU
