@@ -140,6 +140,15 @@ class Settings(_Part):
     profiles: dict[str, str] = {}
     #: Roles by instance profile, for profiles whose role has another name, or a path before its name.
     profile_roles: dict[str, str] = {}
+    #: ARNs of the KMS keys that encrypt the bucket or, by the account's default, the machines' disks. Keys of AWS
+    #: (`aws/ebs`, `aws/s3`) need no rights.
+    kms_keys: tuple[
+        Annotated[
+            str,
+            matching("arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[a-zA-Z0-9-]+", "write the key's ARN, arn:aws:kms:…"),
+        ],
+        ...,
+    ] = ()
     #: Security groups by instance profile, in place of `security_groups`. The machines of a run accept connections from
     #: every machine of their group, so runs with several machines need a group that no other profile has.
     profile_security_groups: dict[str, tuple[OwnName, ...]] = {}
@@ -189,6 +198,7 @@ class Settings(_Part):
             bucket=self.bucket,
             roles={profile: self.profile_roles.get(profile, profile) for profile in profiles},
             parameters=(reference,) if own else (),
+            keys=self.kms_keys,
         )
 
     @property

@@ -7,6 +7,7 @@ not this module.
 from __future__ import annotations
 
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -84,9 +85,12 @@ RIGHTS: Mapping[str, str] = {
 }
 
 
-def _denied(operation: str, where: str) -> str:
-    right = RIGHTS.get(operation, f"ec2:{operation}")
-    return f"{operation}{where} is denied: the control plane's role needs {right}, see `provision iam control`"
+def _denied(operation: str, where: str, message: str) -> str:
+    right, more = RIGHTS.get(operation, f"ec2:{operation}"), ""
+    # S3's message names the missing right to a bucket's key (Amazon S3 User Guide, "Access denied (403) errors").
+    if of_key := re.search(r"\bkms:\w+", message):
+        right, more = of_key[0], " and `kms_keys` in the settings"
+    return f"{operation}{where} is denied: the control plane's role needs {right}, see `provision iam control`{more}"
 
 
 def failure(error: Exception, translate: Translate, *, lost: type[CloudError], where: str = "") -> CloudError:
@@ -104,7 +108,7 @@ def failure(error: Exception, translate: Translate, *, lost: type[CloudError], w
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         code, message = told.get("Code", ""), told.get("Message", "")
         if code in DENIED:
-            message = f"{_denied(error.operation_name, where)} ({message})"
+            message = f"{_denied(error.operation_name, where, message)} ({message})"
         meaning = credentials.fault(error) or translate(code, message)
         if status >= 500 and isinstance(meaning, errors.Misconfigured | errors.Transient):
             meaning = lost(message, code)

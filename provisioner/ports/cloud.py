@@ -8,6 +8,7 @@ missing for seconds after its launch, so absence proves nothing about a young ma
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
+from provisioner.core.cloud.launch_templates import LaunchTemplate
 from provisioner.core.cloud.launches import LaunchAnswer, LaunchRequest, Profile
 from provisioner.core.cloud.machine_images import Ami, Image
 from provisioner.core.cloud.machines import Listing, Machine
@@ -64,6 +65,15 @@ class Cloud(Protocol):
 
         A wrong id does not affect the others. The call may be repeated. An id that the cloud does not know is reported
         as `Misconfigured` with the cloud's code; it does not prove that the machine has ended.
+        """
+
+    def launch_templates(self) -> tuple[LaunchTemplate, ...]:
+        """Return the launch templates of the installation."""
+
+    def delete_launch_template(self, name: str) -> None:
+        """Delete a launch template of the installation; one that the cloud does not know counts as deleted.
+
+        A launch that needs it makes it again; the first try may be refused as `Transient`.
         """
 
     def placement_groups(self) -> tuple[PlacementGroup, ...]:

@@ -8,8 +8,10 @@ from provisioner.adapters.ec2 import codes
 from provisioner.core import errors
 
 
-def _failed(operation: str, code: str, translate: aws.Translate, where: str = "") -> errors.CloudError:
-    answer = {"Error": {"Code": code, "Message": "Access Denied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+def _failed(
+    operation: str, code: str, translate: aws.Translate, where: str = "", message: str = "Access Denied"
+) -> errors.CloudError:
+    answer = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 403}}
     error = botocore.exceptions.ClientError(answer, operation)  # type: ignore[arg-type]
     return aws.failure(error, translate, lost=errors.Transient, where=where)
 
@@ -28,6 +30,17 @@ def test_denied_call_names_the_right_to_add(operation: str, code: str, right: st
     error = _failed(operation, code, s3.translate, " on bucket b")
     assert isinstance(error, errors.Misconfigured)
     assert f"{operation} on bucket b is denied: the control plane's role needs {right}" in str(error)
+
+
+def test_denied_key_of_the_bucket_is_named() -> None:
+    """The right of S3 itself is not missing. The message has the form of AWS's."""
+    message = (
+        "User: arn:aws:sts::123456789012:assumed-role/provision-control/i-1 is not authorized to perform: "
+        "kms:GenerateDataKey on resource: arn:aws:kms:us-east-1:123456789012:key/1 because no identity-based policy "
+        "allows the kms:GenerateDataKey action"
+    )
+    text = str(_failed("PutObject", "AccessDenied", s3.translate, " on bucket b", message))
+    assert "role needs kms:GenerateDataKey, see `provision iam control` and `kms_keys` in the settings" in text
 
 
 @pytest.mark.parametrize(

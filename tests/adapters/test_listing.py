@@ -29,6 +29,15 @@ def test_the_time_of_a_transition_is_utc_wherever_the_control_host_stands() -> N
     assert machine(ended).transition_at == LAUNCHED.timestamp() + 3600
 
 
+def test_machine_whose_disk_has_a_key_that_is_denied_says_what_to_do() -> None:
+    """EC2's message names no key (EC2 User Guide, "Instance terminates immediately")."""
+    said = {"Code": "Client.InternalError", "Message": "Client.InternalError: Client error on launch"}
+    ended = machine(instance(State={"Name": "terminated"}, StateReason=said))
+    assert ended.ending is Ending.MISCONFIGURED
+    assert ended.reason.startswith("Client.InternalError: Client error on launch; if the account encrypts disks with")
+    assert "`kms_keys`" in ended.reason
+
+
 def test_machine_in_an_ipv6_only_subnet_has_its_ipv6_address() -> None:
     """EC2 lists no private IPv4 address for it; another machine's IPv4 address has precedence."""
     assert machine(instance(Ipv6Address="2600:1f18::7")).address == "2600:1f18::7"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import boto3
 import pytest
 import yaml
 
@@ -54,6 +55,12 @@ class Rig:
         self.service.jobs.apply(yaml.safe_dump({"type": "job", "spec": whole}), "the test's recipe")
         job = f"{spec['owner']}/{name}" if "owner" in spec else name
         return self.service.runs.record(self.service.runs.start(job, env or {}).id)
+
+    def administrator(self) -> Any:
+        """Return a client of EC2 that may change the account's network."""
+        given = self.double.administrator_environment()
+        keys = given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"]
+        return boto3.Session(*keys, region_name=self.double.region).client("ec2", endpoint_url=self.double.url)
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Run passes until the condition is true."""

@@ -1,9 +1,7 @@
 """Launches that a real account would refuse, or whose machines would have no way out."""
 
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
 import yaml
 
@@ -14,14 +12,6 @@ from provisioner.rehearsal.machines.script import Script
 from provisioner.rehearsal.machines.scripted import ScriptedHost
 from provisioner.service.control_loop.launch_sites import AMI
 from tests.e2e.rig import Rig, rig
-
-
-def administrator(whole: Rig) -> Any:
-    """Return a client of EC2 that may change the network."""
-    given = whole.double.administrator_environment()
-    return boto3.Session(
-        given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"], region_name=given["AWS_REGION"]
-    ).client("ec2", endpoint_url=given["AWS_ENDPOINT_URL"])
 
 
 def scripted() -> ScriptedHost:
@@ -69,7 +59,7 @@ def test_machine_in_a_public_subnet_that_assigns_no_address_gets_one(
     """Without a public address it has no way to S3. In a private subnet none is asked for."""
     host = ScriptedHost((Script(command=600),))
     with rig(tmp_path, monkeypatch, host=host) as whole:
-        change, subnets = administrator(whole), list(whole.double.account.subnets)
+        change, subnets = whole.administrator(), list(whole.double.account.subnets)
         for subnet in subnets:
             change.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": False})
         first = whole.start("true")

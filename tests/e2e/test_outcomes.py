@@ -156,7 +156,8 @@ ROWS = [
         "echo never",
         Outcome.REFUSED,
         None,
-        "Client.InternalError",
+        # EC2's whole answer to a launch that may not use the key of its disk.
+        "Client error on launch; if the account encrypts disks with a key of its own, name its ARN in `kms_keys`",
         spec={"instance_type": "g6.4xlarge"},
     ),
     Row(

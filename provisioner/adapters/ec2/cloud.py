@@ -13,7 +13,10 @@ from provisioner.adapters.ec2 import catalog, imaging, launching, listing, netwo
 from provisioner.adapters.ec2.batches import each
 from provisioner.adapters.ec2.codes import translate
 from provisioner.adapters.ec2.explaining import Explaining
+from provisioner.adapters.ec2.imaging import OwnAmis
+from provisioner.adapters.ec2.pages import PAGE, answers, ours, pages
 from provisioner.core import errors
+from provisioner.core.cloud.launch_templates import LaunchTemplate
 from provisioner.core.cloud.launches import LaunchAnswer, LaunchRequest, Profile, Template
 from provisioner.core.cloud.machine_images import Ami, Image
 from provisioner.core.cloud.machines import Listing, Machine
@@ -26,9 +29,6 @@ from provisioner.core.errors import CloudError, Misconfigured
 #: Seconds to wait for CreateFleet's answer. EC2 takes seconds, because it answers only when the machines exist. After a
 #: timeout the same request is replayed, so a short wait does no harm.
 LAUNCH_TIMEOUT = 60.0
-
-#: Maximum number of results in one answer: EC2's limit for machines.
-PAGE = 1000
 
 #: Codes for a client token whose request cannot be repeated: only a listing shows which machines it launched.
 UNREPEATABLE = frozenset({"IdempotentParameterMismatch", "IdempotentInstanceTerminated"})
@@ -51,6 +51,7 @@ class Ec2:
         self._subnets = tuple(subnets)
         self._calls = calls or aws.Calls(translate, session=session)
         self._session = session
+        self._own_amis = OwnAmis(installation, session, self._calls)
         self._explaining = Explaining(session, aws.Calls(translate))
         self._calls.explain = self._explaining.denial
         #: Names of the launch templates that this process has made or found.
@@ -134,8 +135,8 @@ class Ec2:
     @aws.reading("GetProducts")
     def price_list(self, instance_types: Collection[str]) -> PriceList:
         ask, region = self._session.client("pricing", region=pricelist.REGION).get_products, self._session.region
-        machines = list(self._answers(ask, **pricelist.machines(region, instance_types)))
-        disks = self._answers(ask, **pricelist.disks(region))
+        machines = list(answers(self._calls, ask, **pricelist.machines(region, instance_types)))
+        disks = answers(self._calls, ask, **pricelist.disks(region))
         return pricelist.price_list(_products(machines), _products(disks), listing.date(machines[-1]))
 
     @aws.reading("DescribeImages")
@@ -266,7 +267,7 @@ class Ec2:
             "Filters": [{"Name": name, "Values": [value]} for name, value in wanted.items()],
             "MaxResults": PAGE,
         }
-        for answer in self._answers(self._ec2.describe_instances, **parameters):
+        for answer in answers(self._calls, self._ec2.describe_instances, **parameters):
             at = listing.date(answer)
             found += listing.machines(answer)
         return Listing(at, tuple(found))
@@ -275,16 +276,7 @@ class Ec2:
         return self._zones.get(instance_id, "")
 
     def _pages(self, operation: Callable[..., Any], key: str, **parameters: Any) -> Iterator[Any]:
-        for answer in self._answers(operation, **parameters):
-            yield from answer[key]
-
-    def _answers(self, operation: Callable[..., Any], **parameters: Any) -> Iterator[Any]:
-        while True:
-            answer = self._calls.repeat(operation, **parameters)
-            yield answer
-            if not answer.get("NextToken"):
-                return
-            parameters["NextToken"] = answer["NextToken"]
+        return pages(self._calls, operation, key, **parameters)
 
     @aws.reading("DescribeInstanceStatus")
     def impaired(self, ids: Collection[str]) -> frozenset[str]:
@@ -300,7 +292,23 @@ class Ec2:
             if "impaired" in (status["InstanceStatus"]["Status"], status["SystemStatus"]["Status"])
         )
 
-    # Placement groups, terminating, and console output
+    # Launch templates, placement groups, terminating, and console output
+
+    @aws.reading("DescribeLaunchTemplates")
+    def launch_templates(self) -> tuple[LaunchTemplate, ...]:
+        # The API accepts at most 200 results in one answer.
+        found = self._pages(
+            self._ec2.describe_launch_templates, "LaunchTemplates", Filters=[self._ours()], MaxResults=200
+        )
+        return tuple(LaunchTemplate(each["LaunchTemplateName"], each["CreateTime"].timestamp()) for each in found)
+
+    def delete_launch_template(self, name: str) -> None:
+        self.known_templates.discard(name)
+        try:
+            self._calls.repeat(self._ec2.delete_launch_template, LaunchTemplateName=name)
+        except CloudError as error:
+            if error.code not in TEMPLATE_MISSING:
+                raise
 
     @aws.reading("DescribePlacementGroups")
     def placement_groups(self) -> tuple[PlacementGroup, ...]:
@@ -335,57 +343,17 @@ class Ec2:
 
     # AMIs of our own
 
-    @aws.reading("DescribeImages")
     def amis(self) -> tuple[Ami, ...]:
-        images = self._pages(
-            self._ec2.describe_images, "Images", Owners=["self"], Filters=[self._ours()], MaxResults=PAGE
-        )
-        return tuple(imaging.ami(image) for image in images)
+        return self._own_amis.listed()
 
-    @aws.reading("CreateImage")
     def create_ami(self, instance_id: str, name: str, tags: Mapping[str, str]) -> str:
-        tags = {**tags, INSTALLATION_TAG: self._installation}
-        parameters = imaging.creation(instance_id, name, tags)
-        try:
-            return str(self._calls.repeat(self._ec2.create_image, **parameters)["ImageId"])
-        except CloudError as error:
-            if error.code != imaging.NAME_TAKEN:
-                raise
-            # CreateImage has no client token: the name makes the call idempotent.
-            for ami in self.amis():
-                if ami.name == name and ami.tags == tags:
-                    return ami.id
-            raise errors.Conflict(str(error)) from error
+        return self._own_amis.create(instance_id, name, tags)
 
-    @aws.reading("DescribeSnapshots")
     def delete_ami(self, id: str) -> bool:
-        ec2 = self._ec2
-        # List the snapshots before anything is deleted: if this fails, the AMI stays.
-        snapshots = self._pages(
-            ec2.describe_snapshots,
-            "Snapshots",
-            OwnerIds=["self"],
-            Filters=[self._ours(), imaging.behind(id)],
-            MaxResults=PAGE,
-        )
-        behind = [snapshot["SnapshotId"] for snapshot in snapshots]
-        deleted = self._delete(ec2.deregister_image, "InvalidAMIID", ImageId=id)
-        for snapshot in behind:
-            deleted |= self._delete(ec2.delete_snapshot, "InvalidSnapshot.NotFound", SnapshotId=snapshot)
-        return deleted
-
-    def _delete(self, operation: Callable[..., Any], absent: str, **parameters: Any) -> bool:
-        """Delete a resource; return False if it does not exist: EC2's error code begins with `absent`."""
-        try:
-            self._calls.repeat(operation, **parameters)
-        except CloudError as error:
-            if error.code.startswith(absent):
-                return False
-            raise
-        return True
+        return self._own_amis.delete(id)
 
     def _ours(self) -> Mapping[str, Any]:
-        return {"Name": f"tag:{INSTALLATION_TAG}", "Values": [self._installation]}
+        return ours(self._installation)
 
 
 def _products(answers: Iterable[Any]) -> Iterator[str]:

@@ -68,6 +68,8 @@ SETTINGS: Mapping[str, str] = {
 
 #: By error code: what to do, in addition to EC2's message.
 ADVICE: Mapping[str, str] = {
+    "Client.InternalError": "if the account encrypts disks with a key of its own, name its ARN in `kms_keys` of the"
+    " settings, and apply the policies of `provision iam`; the key's own policy must allow these roles, too",
     "MaxFleetCountExceeded": "delete EC2 Fleets that have no machines, or ask AWS for a higher limit",
     "PlacementGroupLimitExceeded": "delete placement groups that have no machines, or ask AWS for a higher limit",
 }
@@ -88,8 +90,7 @@ def translate(code: str, message: str) -> CloudError:
         meaning = errors.Transient if side == "Server" else errors.Misconfigured
     if setting := SETTINGS.get(code.partition(".")[0]):
         message = f"{message}; correct `{setting}` in the settings"
-    if advice := ADVICE.get(code):
-        message = f"{message.rstrip('.')}; {advice}"
+    message = advised(code, message)
     if meaning is errors.QuotaExceeded:
         unit, most = found.groups() if (found := _LIMIT.search(message)) else ("", "0")
         return errors.QuotaExceeded(
@@ -99,6 +100,11 @@ def translate(code: str, message: str) -> CloudError:
             machines=int(most) if unit == "instance" else None,
         )
     return meaning(message, code)
+
+
+def advised(code: str, message: str) -> str:
+    """Return EC2's message with what to do, if that is known."""
+    return f"{message.rstrip('.')}; {ADVICE[code]}" if code in ADVICE else message
 
 
 def decisive(refusals: Iterable[Refusal]) -> tuple[Refusal, ...]:

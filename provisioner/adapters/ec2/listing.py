@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from provisioner.adapters.ec2.codes import ending
+from provisioner.adapters.ec2.codes import advised, ending
 from provisioner.core.cloud.machines import ENDING, Machine, MachineState
 from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.errors import Misconfigured
@@ -28,7 +28,7 @@ def machine(instance: Mapping[str, Any]) -> Machine:
     reason = instance.get("StateReason", {})
     code, message = reason.get("Code", ""), reason.get("Message", "")
     transition = instance.get("StateTransitionReason", "")
-    texts = dict.fromkeys((message, transition))
+    texts = dict.fromkeys((advised(code, message), transition))
     return Machine(
         id=instance["InstanceId"],
         state=state,

@@ -161,7 +161,8 @@ def fetch(bucket: str, key: str, region: str, sha256: str) -> bytes:
 
 def explained(error: urllib.error.HTTPError, expiration: str) -> str:
     """Return S3's error code and what to do; `expiration` is the time at which the credentials expire."""
-    found = re.search(r"<Code>(\w+)</Code>", error.read(65536).decode(errors="replace"))
+    body = error.read(65536).decode(errors="replace")
+    found = re.search(r"<Code>(\w+)</Code>", body)
     code = found[1] if found else error.reason
     # Without the server's time, use this machine's clock.
     now = server_time(error.headers) or time.time()
@@ -174,6 +175,8 @@ def explained(error: urllib.error.HTTPError, expiration: str) -> str:
             f"{code}: the credentials of this machine's role expired at {expiration}, "
             "and the metadata service has no newer ones"
         )
+    if found and (right := re.search(r"\bkms:\w+", body)):
+        return f"{code}: the machine's role needs {right[0]} on the bucket's key: see `kms_keys` in the settings"
     return f"{code}: {ADVICE.get(code, 'unknown error')}"
 
 

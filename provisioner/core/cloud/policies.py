@@ -34,12 +34,15 @@ class PolicyValues:
     roles: Mapping[str, str]
     #: Names of SSM parameters of the account, such as `/ours/ami-id`, that contain the AMI's id.
     parameters: Sequence[str] = ()
+    #: ARNs of KMS keys.
+    keys: Sequence[str] = ()
 
 
 def filled(templates: Mapping[str, Document], values: PolicyValues) -> dict[str, dict[str, Any]]:
     """Return the policies, by the names of their templates.
 
-    A text with a placeholder is repeated for each of the placeholder's values, and left out if there is none.
+    A text with a placeholder is repeated for each of the placeholder's values, and left out if there is none. So is a
+    statement that has no resource left.
     """
     of_ec2 = f"ec2.{partition(values.region).domain}"
     documents = {}
@@ -48,6 +51,7 @@ def filled(templates: Mapping[str, Document], values: PolicyValues) -> dict[str,
         # rejects a trust policy with a principal that does not exist, so it gets only the partition's own name.
         services = [of_ec2] if name == TRUST else sorted({_EC2, of_ec2})
         documents[name] = dict(_filled(template, {**_words(values), _EC2: services}))
+        documents[name]["Statement"] = [one for one in documents[name]["Statement"] if one.get("Resource") != []]
         for statement in documents[name]["Statement"]:
             _limit_listing(statement, values)
     return documents
@@ -57,6 +61,7 @@ def _words(values: PolicyValues) -> dict[str, Sequence[str]]:
     """Return the values of each placeholder, in the order in which they must be replaced."""
     bucket, _, prefix = _literal(values.bucket).strip("/").partition("/")
     return {
+        "arn:aws:kms:YOUR-KEY": [_literal(key) for key in values.keys],
         "arn:aws:": [f"arn:{partition(values.region).name}:"],
         "YOUR-BUCKET/": [f"{bucket}/{prefix}/" if prefix else f"{bucket}/"],
         "YOUR-BUCKET": [bucket],

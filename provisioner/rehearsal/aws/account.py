@@ -59,7 +59,7 @@ class Account:
         self.profile_arns: dict[str, str] = {}
         for profile in profiles:
             self.add_profile(profile, policies["trust"], policies["machine"])
-        self.role_id, self.profile_arn = self.role_ids[profiles[0]], self.profile_arns[profiles[0]]
+        self._first, self.profile_arn = profiles[0], self.profile_arns[profiles[0]]
         self.add_role(CONTROL_ROLE, policies["trust"], policies["control"])
         s3 = _backend("s3", partition(self.region).name)
         for bucket, objects in buckets.items():
@@ -92,6 +92,27 @@ class Account:
         self.role_ids[name] = self.add_role(name, trust, policy)
         self.profile_arns[name] = str(iam.create_instance_profile(name, "/", []).arn)
         iam.add_role_to_instance_profile(name, name)
+
+    @property
+    def role_id(self) -> str:
+        """The unique id of the first instance profile's role."""
+        return self.role_ids[self._first]
+
+    def remake_role(self, profile: str) -> str:
+        """Delete the profile's role and make it anew, with the same name and policies; return its new unique id.
+
+        IAM gives the new role another unique id (IAM User Guide, "IAM identifiers").
+        """
+        iam = _backend("iam", partition(self.region).name)
+        old = iam.get_role(profile)
+        trust, policies = json.loads(old.assume_role_policy_document), dict(old.policies)
+        iam.remove_role_from_instance_profile(profile, profile)
+        for name in policies:
+            iam.delete_role_policy(profile, name)
+        iam.delete_role(profile)
+        self.role_ids[profile] = self.add_role(profile, trust, json.loads(policies[POLICY]))
+        iam.add_role_to_instance_profile(profile, profile)
+        return self.role_ids[profile]
 
     def assigns_addresses(self, subnet: str) -> bool:
         """Return whether the subnet gives each of its machines a public address."""

@@ -3,10 +3,12 @@
 Plain fields make its calls fail. Its machines exist only in the model: no machine boots.
 """
 
+import contextlib
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
-from provisioner.adapters.ec2.codes import decisive, ending, translate
+from provisioner.adapters.ec2.codes import advised, decisive, ending, translate
+from provisioner.core.cloud.launch_templates import LaunchTemplate
 from provisioner.core.cloud.launches import LaunchAnswer, LaunchedMachine, LaunchRequest, Profile, Refusal
 from provisioner.core.cloud.machine_images import Ami, AmiState, Image
 from provisioner.core.cloud.machines import ENDING, Listing, Machine
@@ -170,6 +172,17 @@ class FakeCloud:
                 refused[instance_id] = self._error(error.code, error.message)
         return self._leave("terminate", refused)
 
+    def launch_templates(self) -> tuple[LaunchTemplate, ...]:
+        now = self._enter()
+        shown = self.model.visible_templates(now)
+        return self._leave("launch_templates", tuple(LaunchTemplate(one.name, one.created) for one in shown))
+
+    def delete_launch_template(self, name: str) -> None:
+        self._enter()
+        with contextlib.suppress(Refused):
+            self.model.templates.delete(name)
+        self._leave("delete_launch_template", None)
+
     def placement_groups(self) -> tuple[PlacementGroup, ...]:
         self._enter()
         shown = self.model.groups.shown()
@@ -265,7 +278,7 @@ def machine(instance: Instance) -> Machine:
         instance.launch_time,
         instance.tags,
         change.reason_code,
-        "; ".join(filter(None, (change.reason_message, change.transition))),
+        "; ".join(filter(None, (advised(change.reason_code, change.reason_message), change.transition))),
         ending(change.reason_code, change.reason_message) if change.state in ENDING else None,
         instance.address,
         instance.public_address,

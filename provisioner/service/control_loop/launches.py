@@ -17,7 +17,7 @@ from provisioner.core.run.records import Assignment, KnownMachine, Launch, Live,
 from provisioner.core.run.states import Waiting
 from provisioner.core.run.survivors import kept
 from provisioner.core.run.work_order import recipe_of
-from provisioner.service.collectors import placement_groups
+from provisioner.service.collectors import launch_templates, placement_groups
 from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.installation import Installation, budget_for
 
@@ -76,6 +76,7 @@ class Launches:
         launched = plan_launches(waiting, site, droughts, health, room, now, self._tokens(), plan.kept, joins, budget)
         refused = [refuse(run, reason, now) for run, reason in launched.refused]
         placement_groups.expect(installation, launched.launches)
+        launch_templates.note(installation, launched.launches)
         records: list[Record] = [*launched.launches, *launched.templates]
         records += self._planned(plan, [*launched.runs, *refused], causes, now)
         stored = installation.save(records, epoch=epoch)

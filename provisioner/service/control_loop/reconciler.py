@@ -17,6 +17,7 @@ from provisioner.core.run.records import Assignment, KnownMachine, Launch, Live,
 from provisioner.core.run.states import State
 from provisioner.core.run.work_order import loaded
 from provisioner.ports.store import Lease, RunFilter
+from provisioner.service.collectors.launch_templates import TemplateCollector
 from provisioner.service.collectors.placement_groups import GroupCollector
 from provisioner.service.collectors.uploads import UploadCollector
 from provisioner.service.control_loop.archive import EMPTYING, Archive
@@ -41,6 +42,7 @@ class Reconciler:
         self._archive = Archive(installation)
         self._groups = GroupCollector(installation)
         self._uploads = UploadCollector(installation)
+        self._templates = TemplateCollector(installation)
         self._lists = Lists(installation)
         self._hearing = Hearing()
         #: When the last complete pass ended, and the ids of the runs that it read.
@@ -86,6 +88,7 @@ class Reconciler:
         self._collect_groups(current)
         self._finish(current)
         current.attempt(self._uploads.collect)
+        current.attempt(lambda: self._templates.collect(current.live))
         self._sum_up(current, planned)
         return current.result
 

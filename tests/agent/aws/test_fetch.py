@@ -1,9 +1,11 @@
 """The agent's request signer, compared with botocore's; and its access to the metadata service."""
 
 import hashlib
+import io
 import time
 import urllib.error
 from collections.abc import Iterator
+from email.message import Message
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.agent.aws.fetch import endpoint as endpoint_of
-from provisioner.agent.aws.fetch import metadata, object_url, signed
+from provisioner.agent.aws.fetch import explained, metadata, object_url, signed
 from provisioner.rehearsal.aws.metadata import Credentials, Metadata
 from provisioner.rehearsal.machines.host import Guest
 
@@ -102,6 +104,19 @@ def test_metadata_is_read_with_a_token() -> None:
         metadata("meta-data/spot/instance-action")
     assert missing.value.code == 404
     missing.value.close()
+
+
+def test_denied_key_of_the_bucket_is_named() -> None:
+    """Only machines lack it: the control plane could write the agent's archive."""
+    body = (
+        b"<Error><Code>AccessDenied</Code><Message>User: arn:aws:sts::123456789012:assumed-role/provision-machine/i-1 "
+        b"is not authorized to perform: kms:Decrypt on the resource associated with this ciphertext because no "
+        b"identity-based policy allows the kms:Decrypt action</Message></Error>"
+    )
+    denied = urllib.error.HTTPError("https://s3", 403, "Forbidden", Message(), io.BytesIO(body))
+    with denied:
+        told = explained(denied, "2999-01-01T00:00:00Z")
+    assert told.startswith("AccessDenied: the machine's role needs kms:Decrypt on the bucket's key: see `kms_keys`")
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1"])

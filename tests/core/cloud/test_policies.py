@@ -13,6 +13,7 @@ from provisioner.core.cloud.policies import PolicyValues, difference, filled
 from provisioner.core.cloud.tags import INSTALLATION_TAG
 
 VALUES = PolicyValues("here", "us-east-1", "bucket", {"provision-machine": "provision-machine"})
+KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 #: How many characters without spaces a managed policy may have (IAM User Guide, "IAM and AWS STS quotas").
 MANAGED = 6144
 
@@ -35,7 +36,7 @@ def texts(node: Any) -> Iterator[str]:
 
 def test_templates_and_policies_have_the_same_statements() -> None:
     """No placeholder is left, and nothing is left out but the parameter that the settings do not name."""
-    policies = made()
+    policies = made(keys=(KEY,))
     assert not [text for text in texts(policies) if "YOUR-" in text]
     for name, template in templates().items():
         for before, after in zip(template["Statement"], policies[name]["Statement"], strict=True):
@@ -88,6 +89,18 @@ def test_own_parameter_with_the_ami_is_readable() -> None:
     assert found[1:] == ["arn:aws:ssm:us-east-1:*:parameter/ours/ami-id"]
 
 
+def test_keys_of_the_settings_are_usable_for_disks_and_objects() -> None:
+    """Without a key, the policies have no statement about keys: one without a resource would be rejected."""
+    assert not [text for text in texts(made()) if "kms" in text]
+    control, machine = (statements(made(keys=(KEY,))[name]) for name in ("control", "machine"))
+    assert control["UseKeys"]["Resource"] == control["LetDisksUseKeys"]["Resource"] == [KEY]
+    assert control["LetDisksUseKeys"]["Condition"] == {"Bool": {"kms:GrantIsForAWSResource": "true"}}
+    assert machine["UseKeysOfObjects"]["Resource"] == [KEY]
+    assert machine["UseKeysOfObjects"]["Condition"] == {"StringLike": {"kms:ViaService": "s3.us-east-1.*"}}
+    other = KEY.replace("arn:aws:", "arn:aws-cn:")
+    assert statements(made(region="cn-north-1", keys=(other,))["control"])["UseKeys"]["Resource"] == [other]
+
+
 def test_other_partition_has_its_own_arns_and_name_of_ec2() -> None:
     policies = made(region="cn-north-1")
     assert not [text for text in texts(policies) if text.startswith("arn:aws:")]
@@ -111,7 +124,7 @@ def test_policies_fit_into_a_managed_policy() -> None:
     """With long names, and a profile for each of eight owners."""
     roles = {f"provision-machine-of-owner-{number}": f"provision-machine-of-owner-{number}" for number in range(8)}
     for policy in made(
-        installation="i" * 63, bucket="b" * 63 + "/prefix", region="ap-southeast-1", roles=roles
+        installation="i" * 63, bucket="b" * 63 + "/prefix", region="ap-southeast-1", roles=roles, keys=(KEY, KEY)
     ).values():
         assert len(re.sub(r"\s", "", json.dumps(policy))) <= MANAGED
 
