@@ -36,10 +36,9 @@ RUNS = {
 def main() -> int:
     told = _arguments()
     if told.list:
-        for each in CHECKS:
-            print(f"{each.name:<11} {each.what}")
-        for name, what in RUNS.items():
-            print(f"{name:<11} {what}")
+        rows = [*((each.name, each.machines, each.what) for each in CHECKS), *((name, 1, RUNS[name]) for name in RUNS)]
+        for name, machines, what in rows:
+            print(f"{name:<11} {machines or '-'}  {what}")
         return 0
     try:
         return _replayed(told) if told.replay else _live(told)
@@ -72,8 +71,10 @@ def _live(told: argparse.Namespace) -> int:
     print(
         f"account of {settings.region}, installation {settings.installation}; at most ${told.cap:.2f}; into {folder}/"
     )
-    if not told.yes and input("Launch machines? [y/N] ").strip().lower() != "y":
-        raise Invalid("nothing was launched")
+    if not told.yes:
+        print("Launch machines? [y/N] ", end="", flush=True)
+        if sys.stdin.readline().strip().lower() != "y":
+            raise Invalid("nothing was launched: answer y, or use --yes")
     try:
         folder.mkdir(parents=True)
     except OSError as error:
