@@ -6,7 +6,6 @@ Imports only the agent and the standard library, because the computer may have n
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -57,7 +56,7 @@ def main() -> int:
     for check in checks:
         for result, words in check(run):
             surprises += result == "unexpected"
-            print(f"{check.__name__:<10} {result:<11} {words}", flush=True)
+            print(f"{check.__name__:<10} {result:<11} {'; '.join(words.splitlines())}", flush=True)
     print(f"{surprises} unexpected" if surprises else "all as expected")
     return int(bool(surprises))
 
@@ -129,11 +128,12 @@ def checked(run: Commands) -> Iterator[Line]:
 
 def container(run: Commands) -> Iterator[Line]:
     """Whether a container gets the GPUs with `--gpus all`."""
-    if shutil.which("docker") is None:
-        yield "skipped", "there is no docker"
+    info = run("docker", "info")
+    if info.code:
+        yield "skipped", f"there is no Docker to ask: {info.text[-200:]}"
         return
     answer = run("docker", "run", "--rm", "--gpus", "all", IMAGE, "nvidia-smi", "--list-gpus", patience=PULL)
-    yield _judged(answer.code == 0 and "GPU 0:" in answer.text, answer.text[-500:].replace("\n", "; "))
+    yield _judged(answer.code == 0 and "GPU 0:" in answer.text, answer.text[-500:])
 
 
 def _judged(holds: Any, words: str) -> Line:

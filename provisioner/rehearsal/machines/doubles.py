@@ -80,6 +80,7 @@ gpu=0
 while [ "$gpu" -lt "${{PROVISION_GPUS:-{gpus}}}" ]; do
     case $1 in
     --query-gpu=ecc.*) echo "${{PROVISION_ECC_ERRORS:-0}}" ;;
+    --query-gpu=utilization.*) echo "0, 0, 24564" ;;
     --query-gpu=uuid,*) echo "GPU-rehearsed-$gpu, 00000000:0$gpu:00.0" ;;
     -q)
         echo "GPU 00000000:0$gpu:00.0"
