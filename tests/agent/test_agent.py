@@ -123,18 +123,19 @@ def test_other_messages_name_no_shell(site: Site, command: str) -> None:
     assert (result.outcome, "bash" in result.reason) == (Outcome.SUCCEEDED, False)
 
 
-def stop(site: Site, machine: str) -> None:
-    site.give_orders(machine, Orders(stop=Stop(Outcome.CANCELLED, "the user asked", time.time())))
+def stop(site: Site, machine: str, outcome: Outcome = Outcome.CANCELLED) -> None:
+    site.give_orders(machine, Orders(stop=Stop(outcome, "the user asked", time.time())))
 
 
-def test_a_stop_lets_the_job_save_its_work(site: Site) -> None:
-    """The job gets SIGTERM and ends within the grace; its exit code is recorded beside the outcome."""
+@pytest.mark.parametrize("outcome", [Outcome.CANCELLED, Outcome.TIMED_OUT])
+def test_a_stop_lets_the_job_save_its_work(site: Site, outcome: Outcome) -> None:
+    """The job gets SIGTERM and ends within the grace; its exit code is recorded beside the outcome of the order."""
     machine = site.start(site.order("trap 'echo saved; exit 5' TERM; echo up; while :; do sleep 0.1; done"))
     site.wait_output(machine, b"up")
-    stop(site, machine)
+    stop(site, machine, outcome)
     site.wait_off(machine)
     result = site.result(machine)
-    assert (result.outcome, result.exit_code) == (Outcome.CANCELLED, 5), result.reason
+    assert (result.outcome, result.exit_code) == (outcome, 5), result.reason
     assert "the user asked" in result.reason
     assert site.log(machine).endswith(b"saved\n")
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, cast
 
+from provisioner.core.cloud.caps.budget import NO_CAPS, Caps
 from provisioner.core.cloud.machine_images import Ami
 from provisioner.core.cloud.machines import ENDING
 from provisioner.core.protocol.words import Engine
@@ -35,7 +36,7 @@ class Kitchen:
     #: The builders' AWS endpoint, or "" for AWS itself.
     endpoint = ""
 
-    def __init__(self, conditions: Conditions | None = None) -> None:
+    def __init__(self, conditions: Conditions | None = None, caps: Caps = NO_CAPS) -> None:
         self.clock = StepClock()
         self.cloud = FakeCloud(self.clock, conditions or Conditions(boot_delay=20, image_delay=90))
         self.ids = CountingIds()
@@ -55,6 +56,7 @@ class Kitchen:
             reaper_grace=900.0,
             terms=RecipeDefaults(registry_credential="ssm:/registry"),
             way_in=WayIn(security_groups=("sg-ssh",)),
+            caps=caps,
         )
         self.told: list[str] = []
         self.heard = bytearray()

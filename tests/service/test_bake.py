@@ -7,11 +7,12 @@ from typing import Any, cast
 import pytest
 
 from provisioner.core import errors
+from provisioner.core.cloud.caps.budget import Caps
 from provisioner.core.cloud.machine_images import AmiState
 from provisioner.core.cloud.machines import MachineState
 from provisioner.core.cloud.tags import LIFETIME_TAG
 from provisioner.ports.shell import Host
-from provisioner.rehearsal.ec2.conditions import Breakdown, Capacity, Conditions
+from provisioner.rehearsal.ec2.conditions import Breakdown, Capacity, Conditions, PriceRule
 from provisioner.service.ami.bake import LIFETIME, BakeRequest
 from provisioner.service.ami.collection import Amis
 from provisioner.service.control_loop.launch_sites import Agent, LaunchSites
@@ -38,6 +39,26 @@ def test_a_bake_makes_an_image_and_ends_its_builder() -> None:
     assert "preload.sh / us-east-1 ssm:/registry registry.example/job:1" in scripts
     assert b"working\n" in kitchen.heard
     kitchen.settled()
+
+
+def test_a_bake_counts_against_the_cap_of_the_day() -> None:
+    """The builder is a machine like any other: two hours of it are committed, and what it used is spent."""
+    kitchen = Kitchen(Conditions(prices=(PriceRule(0.1),)), Caps(0.3))
+    kitchen.bake()
+    [ran] = kitchen.cloud.model.every()
+    launch = kitchen.store.launch(ran.tags["provision:launch"])
+    assert launch
+    assert (launch.hourly_at_most, launch.request.lifetime) == (0.1, LIFETIME)
+    kitchen.settled()
+    used = ran.history[-1].at - ran.launch_time
+    assert used <= kitchen.store.spent(0.0, 1e12) * 36000 <= used + 600
+
+
+def test_a_bake_beyond_the_cap_launches_nothing() -> None:
+    kitchen = Kitchen(Conditions(prices=(PriceRule(0.1),)), Caps(0.05))
+    with pytest.raises(errors.Failed, match=r"no builder was launched: .* over the .* of max_dollars_a_day"):
+        kitchen.bake()
+    assert kitchen.cloud.model.every() == []
 
 
 def test_builder_uses_an_ssh_key_of_its_own() -> None:

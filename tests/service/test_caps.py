@@ -8,7 +8,7 @@ import pytest
 
 from provisioner.core.cloud.caps.budget import DAY, Caps
 from provisioner.core.protocol.words import Outcome
-from provisioner.core.run.records import Launch, Run
+from provisioner.core.run.records import KnownMachine, Launch, Run
 from provisioner.core.run.states import State, Waiting
 from provisioner.rehearsal.ec2.conditions import Conditions, Interruption, PriceRule, Where
 from tests.service.agents import Script
@@ -211,19 +211,20 @@ def test_a_launch_without_an_answer_counts() -> None:
 def test_the_launch_is_stored_with_what_it_counts_for() -> None:
     """A process that is killed before the call finds the commitment in the launch that it repeats."""
     here = world(ONE)
-    saved: list[Launch] = []
+    saved: list[Any] = []
     real = here.store.save
 
     def save(records: Any, **options: Any) -> Any:
-        saved.extend(each for each in records if isinstance(each, Launch))
+        saved.extend(records)
         return real(records, **options)
 
     here.store.save = save  # type: ignore[method-assign]
     here.start()
     step(here)
-    first = saved[0]
+    first = next(each for each in saved if isinstance(each, Launch))
     assert (first.hourly_at_most, first.request.lifetime, first.closed_at) == (1.0, LIFETIME, None)
-    (machine,) = here.store.live().machines
+    # Before any listing has shown its tag.
+    machine = next(each for each in saved if isinstance(each, KnownMachine))
     assert (machine.hourly_at_most, machine.lifetime) == (1.0, LIFETIME)
 
 

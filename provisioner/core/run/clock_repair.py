@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from provisioner.core.cloud.caps import affording
+from provisioner.core.cloud.caps import affording, budget
 from provisioner.core.cloud.clock_skew import TOLERANCE
 from provisioner.core.run import capacity, launch_answers, launching, records, survivors, verdicts
 from provisioner.core.run.lists import joining
@@ -28,7 +28,7 @@ LONGEST: Mapping[Waiting | None, float] = {
     Waiting.QUOTA: launch_answers.LONGEST,
     Waiting.THROTTLE: launch_answers.LONGEST,
     Waiting.OPERATOR: launch_answers.LONGEST,
-    Waiting.LIMIT: max(launching.ROOM_EVERY, affording.CAP_EVERY, affording.PRICES_EVERY),
+    Waiting.LIMIT: max(launching.ROOM_EVERY, budget.LATER, affording.PRICES_EVERY),
     Waiting.CONFIGURATION: launching.TEMPLATE_EVERY,
 }
 #: Maximum number of seconds that a launch is reserved for the process that uses its machine: the longest time to make

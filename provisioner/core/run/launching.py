@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from provisioner.core.cloud.caps.affording import CAP_EVERY, Terms, affordable, over_cap
+from provisioner.core.cloud.caps.affording import Terms, affordable, over_cap
 from provisioner.core.cloud.caps.budget import Budget, Use
 from provisioner.core.cloud.launches import LaunchRequest, Template
 from provisioner.core.cloud.machine_images import undriven
@@ -153,7 +153,7 @@ def plan_launches(
         if budget is not None and (fitting := budget.room(use)) is not None and fitting < len(allowed):
             after = budget.plus(replace(use, hourly=use.hourly * fitting))
             text = over_cap(after, use, group.terms)
-            plan.runs.extend(_wait(run, Waiting.LIMIT, text, now + CAP_EVERY) for run in allowed[fitting:])
+            plan.runs.extend(_wait(run, Waiting.LIMIT, text, after.next_try_at) for run in allowed[fitting:])
             allowed = allowed[:fitting]
         template = _template(group, site, offers)
         sick = health.get(template.name)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from provisioner.core.cloud.caps.affording import CAP_EVERY, PRICES_EVERY, Affordable, Terms, affordable
-from provisioner.core.cloud.caps.budget import DAY, Budget, day_of
+from provisioner.core.cloud.caps.affording import PRICES_EVERY, Affordable, Terms, affordable
+from provisioner.core.cloud.caps.budget import DAY, LATER, SOON, Budget, day_of
 from provisioner.core.cloud.offers import Market, Offer
 
 NOW = 20_000 * DAY + DAY / 2
@@ -97,7 +97,12 @@ def test_a_run_that_waits_for_the_cap_is_told_the_amounts_and_when_it_fits() -> 
         "a machine at $1.00 an hour may cost $1.00 on 2024-10-04 UTC: with $1.50 spent and $0.30 committed, that is "
         "over the $2.00 of max_dollars_a_day; it fits at 2024-10-04 23:48 UTC, or when machines end before"
     )
-    assert found.next_try_at == NOW + CAP_EVERY
+    assert found.next_try_at == NOW + SOON
+
+
+def test_a_run_that_waits_for_midnight_is_tried_each_minute() -> None:
+    """No machine is alive, so none can end early; but the operator may raise the cap."""
+    assert affordable([LISTED], PRICES.get, HOUR, Budget(2.0, NOW, 1.5), NOW).next_try_at == NOW + LATER
 
 
 def test_a_run_that_can_never_fit_is_told_what_to_change() -> None:

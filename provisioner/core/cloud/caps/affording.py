@@ -12,8 +12,6 @@ from provisioner.core.cloud.offers import Market, Offer
 
 #: A run that waits because of a price is tried again after this many seconds: spot prices change slowly.
 PRICES_EVERY = 600.0
-#: A run that waits for the installation's cap is tried again after this many seconds: a machine may have ended early.
-CAP_EVERY = 60.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ def affordable(
     if budget is not None and (dear := [offer for offer in left if not budget.fits(use(offer))]):
         least = min(map(use, dear), key=lambda each: each.hourly)
         at = budget.fits_at(least)
-        skip(dear, over_cap(budget, least, terms), None if at is None else min(max(at, now + 1), now + CAP_EVERY))
+        skip(dear, over_cap(budget, least, terms), None if at is None else budget.next_try_at)
     return Affordable(left, prices, skipped, min(tries, default=None))
 
 

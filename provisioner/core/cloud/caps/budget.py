@@ -16,6 +16,8 @@ from typing import Self
 DAY = 86400.0
 #: The name of the setting, for texts.
 SETTING = "max_dollars_a_day"
+#: Seconds after which a launch that does not fit is tried again, while machines are alive, and while none is.
+SOON, LATER = 5.0, 60.0
 #: Share of a day's dollars that a sum of floating-point numbers may be wrong by.
 _ROUNDING = 1e-9
 
@@ -112,6 +114,11 @@ class Budget:
                 if self.fits(use.beginning(begins)):
                     return begins
         return None
+
+    @property
+    def next_try_at(self) -> float:
+        """When a launch that does not fit is tried again: soon, if a machine may end before its lifetime."""
+        return self.now + (SOON if any(self.committed.values()) else LATER)
 
     def plus(self, use: Use) -> Self:
         """Return the budget after one more launch."""
