@@ -1,5 +1,6 @@
 """The model of EC2: the behaviour on which all layers above depend."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import pytest
@@ -24,6 +25,7 @@ from provisioner.rehearsal.ec2.conditions import (
     ZoneTrouble,
 )
 from provisioner.rehearsal.ec2.instance import Booted, Content, FleetRequest, Noticed, Recommended, Unplugged
+from provisioner.rehearsal.ec2.machine_images import MachineImage
 from provisioner.rehearsal.ec2.model import Model
 from provisioner.rehearsal.fakes.catalogue import TYPES
 from provisioner.rehearsal.fakes.clock import CountingIds
@@ -340,3 +342,27 @@ def test_an_unheeded_termination_is_answered_and_has_no_effect() -> None:
     (one,) = launch(ec2)
     for at, state in ((1, MachineState.RUNNING), (2, MachineState.RUNNING), (3, MachineState.SHUTTING_DOWN)):
         assert ec2.terminate([one], T0 + at)[one][1] is state
+
+
+def test_disk_smaller_than_the_amis_snapshot_is_refused() -> None:
+    """An offer's error, as of a fleet (karpenter#3302). A template without a disk has the AMI's."""
+    ec2 = model()
+    ec2.images.publish(MachineImage("ami-1", "base", "amazon", "/dev/sda1", "x86_64", T0, 45))
+    for gib, code in ((44, "InvalidBlockDeviceMapping"), (45, ""), (0, "")):
+        ec2.templates.create(f"disk-{gib}", Content("ami-1", disk_gib=gib), T0)
+        answer = ec2.create_fleet(dataclasses.replace(fleet(f"token-{gib}"), template=f"disk-{gib}"), T0)
+        assert (answer.errors[0].code if answer.errors else "") == code
+        assert len(answer.machines) == (not code)
+
+
+@pytest.mark.parametrize(("asked", "addressed"), [(None, ["subnet-b"]), (True, ["subnet-a", "subnet-b"]), (False, [])])
+def test_launch_overrules_whether_a_subnet_assigns_public_addresses(asked: bool | None, addressed: list[str]) -> None:
+    """EC2 API Reference, "InstanceNetworkInterfaceSpecification"."""
+    assigns = {"subnet-a": False, "subnet-b": True}
+    ec2 = Model(
+        Conditions(), began=T0, types=TYPES.get, subnets=SUBNETS, new_id=CountingIds().new, assigns=assigns.__getitem__
+    )
+    ec2.templates.create("t", Content("ami-1", public=asked), T0)
+    for number, offer in enumerate((A, B)):
+        ec2.create_fleet(fleet(str(number), (offer,)), T0)
+    assert [one.subnet for one in ec2.instances(T0) if one.public_address] == addressed

@@ -58,8 +58,8 @@ def _network(template: Template) -> dict[str, Any]:
     groups = list(template.security_groups)
     if not template.public_address:
         return {"SecurityGroupIds": groups}
-    # With an interface, EC2 rejects security groups beside it; the subnet comes from the fleet's override (as in
-    # Karpenter's launch templates). Only a single interface may have a public address (karpenter#5666).
+    # Security groups must then be the interface's (API Reference, "RequestLaunchTemplateData"). The subnet comes from
+    # the fleet's override, as in Karpenter. Only a single interface may have a public address (karpenter#5666).
     interface = {"DeviceIndex": 0, "AssociatePublicIpAddress": True, "DeleteOnTermination": True}
     return {"NetworkInterfaces": [{**interface, **({"Groups": groups} if groups else {})}]}
 

@@ -1,4 +1,7 @@
-"""Answer EC2's calls about machines from the model, with EC2's own parameters and fields."""
+"""Answer EC2's calls about machines from the model, with EC2's own parameters and fields (EC2 API Reference).
+
+A parameter or a filter that is not implemented raises NotPlayed: no answer is invented for it.
+"""
 
 import base64
 import json

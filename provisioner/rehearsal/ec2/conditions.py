@@ -31,7 +31,7 @@ class Capacity:
     machines: int | None
     where: Where = field(default_factory=Where)
     at: float = 0.0
-    #: The error of an offer without capacity.
+    #: The error of an offer without capacity. The text is assumed: EC2's differs between markets.
     code: str = "InsufficientInstanceCapacity"
     message: str = "There is no capacity for the requested instance type in this Availability Zone."
 
@@ -75,7 +75,11 @@ class Rebalance:
 
 @dataclass(frozen=True)
 class Breakdown:
-    """A machine ends by itself `at` seconds after its launch, with EC2's code and message for the reason."""
+    """A machine ends by itself `at` seconds after its launch, with EC2's code and message for the reason.
+
+    EC2 API Reference, "StateReason". A disk whose key is denied ends its machine with the code Client.InternalError and
+    the message `Client error on launch` (EC2 User Guide, "Instance terminates immediately").
+    """
 
     at: float = 0.0
     code: str = "Server.InternalError"
@@ -99,7 +103,10 @@ class GpuFault:
 
 @dataclass(frozen=True)
 class Impairment:
-    """A machine's EC2 status checks fail, beginning `at` seconds after its launch."""
+    """A machine's EC2 status checks fail, beginning `at` seconds after its launch.
+
+    Assumed: only the instance's own check fails (EC2 User Guide, "Status checks" has both).
+    """
 
     at: float = 0.0
     where: Where = field(default_factory=Where)
@@ -151,7 +158,10 @@ class Verification:
 
 @dataclass(frozen=True)
 class Lapse:
-    """From `at` until `ends` the control plane's login has expired: AWS refuses every call that it makes."""
+    """From `at` until `ends` the control plane's login has expired: AWS refuses every call that it makes.
+
+    A login may expire in the middle of a pass.
+    """
 
     at: float
     ends: float
@@ -170,21 +180,23 @@ class Unheeded:
 
 @dataclass(frozen=True)
 class Conditions:
-    #: Seconds from the launch to `running`, when the machine's kernel starts.
+    #: Seconds from the launch to `running`, when the machine's kernel starts. Assumed: EC2 may show `running` earlier.
     boot_delay: float = 0.0
-    #: Minimum seconds from `shutting-down` to `terminated`.
+    #: Minimum seconds from `shutting-down` to `terminated`: minutes for machines with GPUs, by users' reports.
     end_delay: float = 0.0
-    #: Seconds for which a new machine is not listed, and a call with its id fails with `NotFound`.
+    #: Seconds for which a new machine is not listed, and a call with its id fails with `NotFound` (EC2 Developer Guide,
+    #: "Eventual consistency"; how long this lasts is assumed: the guide waits for up to five minutes).
     lag: float = 0.0
     #: Maximum seconds by which a call that describes instances is out of date, different for each call and machine. So
     #: a new machine is listed, disappears and returns, and an old state is shown after a new one (EC2 User Guide,
     #: "Eventual consistency"; the difference between calls and machines is assumed).
     flap: float = 0.0
-    #: Seconds for which a launch from a new launch template fails with `NotFound`.
+    #: Seconds for which a launch from a new launch template fails with `NotFound` (ibid.; assumed for templates).
     template_lag: float = 0.0
     #: Maximum number of placement groups (EC2 User Guide, "Placement groups").
     placement_groups: int = 500
-    #: Seconds for which a new placement group is pending; until then, launches into it fail with `Unknown`.
+    #: Seconds for which a new placement group is pending (EC2 API Reference, "PlacementGroup"). Assumed: until then,
+    #: launches into it fail with `Unknown`.
     group_lag: float = 0.0
     #: Seconds for which a terminated machine is still listed; AWS: about an hour.
     forget_after: float = 3600.0

@@ -20,6 +20,7 @@ def listed(
     shown = {one.id: one for one in seen if one is not None}
     missing = [one for one in ids if one not in shown]
     if missing:
+        # The program reads the ids. The message for one id: boto3#567. That for several is assumed.
         plural, verb = ("s", "do") if len(missing) > 1 else ("", "does")
         message = f"The instance ID{plural} '{', '.join(missing)}' {verb} not exist"
         raise Refused("InvalidInstanceID.NotFound", message)

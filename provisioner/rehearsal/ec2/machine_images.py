@@ -1,4 +1,7 @@
-"""The AMIs of the EC2 model and their snapshots; pure, like the model."""
+"""The AMIs of the EC2 model and their snapshots; pure, like the model.
+
+Error codes are EC2's (EC2 API Reference, "Error codes"). Texts of messages are assumed where no line has a source.
+"""
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
@@ -65,6 +68,7 @@ class Images:
         if taken := next((one for one in self._images.values() if one.name == name and one.owner == "self"), None):
             raise Refused("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {taken.id}")
         image_id, snapshot_id = f"ami-{self._new_id()[-17:]}", f"snap-{self._new_id()[-17:]}"
+        # EC2 User Guide, "Deregister an Amazon EC2 AMI".
         words = f"Created by CreateImage({instance_id}) for {image_id}"
         self._snapshots[snapshot_id] = Snapshot(snapshot_id, words, dict(snapshot_tags), size_gib, now)
         parent = self._images.get(source)

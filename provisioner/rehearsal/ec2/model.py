@@ -2,7 +2,8 @@
 
 The model is pure: `now` is an argument, `new_id` supplies the ids, and there is no I/O. The caller gets the events of
 machines from `drain`, and boots or ends the machines. Two threads must not use the model at the same time. Error codes
-and reasons are EC2's own (EC2 API Reference, "Error codes"; EC2 User Guide, "Instance state changes").
+and reasons are EC2's own (EC2 API Reference, "Error codes" and "StateReason"). The texts of messages are assumed where
+no line names a source: the program shows them, but does not read them.
 """
 
 import dataclasses
@@ -117,16 +118,18 @@ class Model:
             raise Refused("MaxFleetCountExceeded", "You've reached the limit on the number of EC2 Fleets")
         template = next((item for item in self.visible_templates(now) if item.name == request.template), None)
         if template is None:
+            # That the whole call fails, as in Karpenter's code, and not each offer, is assumed.
             message = f"The specified launch template, with template name {request.template}, does not exist."
             raise Refused("InvalidLaunchTemplateName.NotFoundException", message)
         if not request.overrides:
-            # EC2 would launch in the default VPC, which no caller intends.
+            # Assumed. EC2 would launch in the default VPC, which no caller intends.
             raise Refused("MissingParameter", "The request must contain the parameter Overrides")
         if request.count < 1:
             raise Refused("InvalidParameterValue", "TotalTargetCapacity must be at least 1")
         zones = {subnet: self.subnets.get(subnet) for _, subnet in request.overrides}
         known = [zone for zone in zones.values() if zone is not None]
         if len(known) != len(set(known)):
+            # Two subnets of one zone (EC2 User Guide, "EC2 Fleet considerations"). The code is assumed.
             raise Refused("InvalidFleetConfiguration", "Overrides name two subnets of one Availability Zone")
         answer = self._fill(request, template, now)
         self._fleets[request.token] = (request, answer)
@@ -139,6 +142,7 @@ class Model:
                 "IdempotentParameterMismatch",
                 "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).",
             )
+        # Assumed: EC2 documents both codes for RunInstances, and says nothing of replayed fleets.
         lives = [self._instances.get(instance_id) for instance_id, _ in answer.machines]
         if lives and all(life is None or life.state == MachineState.TERMINATED for life in lives):
             raise Refused("IdempotentInstanceTerminated", "The instances launched by this token have been terminated.")
@@ -153,7 +157,8 @@ class Model:
         errors: list[OfferError] = []
         order = list(request.overrides)
         if request.by_price:
-            # Offers without a price come last; offers of equal price keep the caller's order.
+            # Assumed, in place of EC2's unknown capacities: the cheapest pool is the best. Offers without a price come
+            # last; offers of equal price keep the caller's order.
             order.sort(key=lambda item: self.price(item[0], now) or float("inf"))
         for offer, subnet in order:
             while len(machines) < request.count:
@@ -161,6 +166,7 @@ class Model:
                 others = request.count - 1 - len(machines) if request.together else 0
                 error = self._why_not(offer, subnet, template.content, request.group, now, others)
                 if error:
+                    # Assumed: each offer that was tried and gave no machine has an error of its own.
                     errors.append(error)
                     if offer.market is Market.SPOT and not error.code.startswith("Insufficient"):
                         errors.append(OfferError(offer, *quotas.UNFULFILLABLE))
@@ -370,6 +376,7 @@ class Model:
             named = [one.offer.zone for one in self._instances.values() if not ids or one.id in ids]
             affected = not ids or any(fnmatchcase(zone, rule.zone) for zone in named)
             if affected and self.began + rule.at <= now < self.began + rule.ends:
+                # Assumed: the code.
                 raise Refused("InternalError", "An internal error has occurred", 500)
         return self._listed(now, ids)
 

@@ -1,6 +1,7 @@
 """The cluster placement groups of the EC2 model; pure, like the model.
 
-Error codes and rules are EC2's (EC2 API Reference, "Error codes"; EC2 User Guide, "Placement groups").
+Error codes and rules are EC2's (EC2 API Reference, "Error codes"; EC2 User Guide, "Placement groups"). The texts of
+messages are assumed, and so is the code of a launch in another zone than that of the group's machines.
 """
 
 from collections.abc import Callable, Collection, Mapping

@@ -1,4 +1,7 @@
-"""Answer AWS's GetProducts (Price List API) for EC2's machines and disks, with the scenario's prices."""
+"""Answer AWS's GetProducts (Price List API) for EC2's machines and disks, with the scenario's prices.
+
+The structure is that of the offer files (AWS Price List User Guide, "Reading the service price list file").
+"""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping

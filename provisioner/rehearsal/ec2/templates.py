@@ -1,6 +1,6 @@
 """The launch templates of the EC2 model, and EC2's calls about them.
 
-Error codes are EC2's (EC2 API Reference, "Error codes").
+Error codes are EC2's (EC2 API Reference, "Error codes"); texts of messages are assumed where no line has a source.
 """
 
 import base64
