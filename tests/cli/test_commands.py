@@ -147,7 +147,7 @@ def test_wait_for_several(provision: Provision, ended: dict[str, str]) -> None:
 
 def test_a_run_without_an_exit_code(provision: Provision, recipe: Write) -> None:
     """The exit code stands for the outcome, and the last line says so."""
-    provision("apply", recipe("none", instance_type="g5g.xlarge"))
+    provision("apply", recipe("none", instance_type="g5g.xlarge", placement={"gpu": "none"}))
     done = provision("start", "none")
     assert done.code == 85
     assert "refused: g5g.xlarge: the AMI is for x86_64" in done.last_line

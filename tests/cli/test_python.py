@@ -90,7 +90,8 @@ def test_path_text_and_mapping_give_the_same_recipe(client: Client, tmp_path: Pa
 
 def test_a_key_is_one_run(client: Client) -> None:
     """The same key gives the same run; other inputs with it raise Conflict."""
-    client.apply({"type": "job", "spec": {**RECIPE, "name": "keyed", "instance_type": "g5g.xlarge"}})
+    other = {"instance_type": "g5g.xlarge", "placement": {"gpu": "none"}}
+    client.apply({"type": "job", "spec": {**RECIPE, "name": "keyed", **other}})
     first, again = (client.start("keyed", idempotency_key="k") for _ in range(2))
     assert first.id == again.id
     with pytest.raises(Conflict):

@@ -30,7 +30,7 @@ class Paths:
         self.here = {"PROVISION_SETTINGS": str(settings_file(whole))}
         self.elsewhere = self.with_token(server.token("tester", admin=True))
         ended = [whole.start("true", name=name, use_spot_instance=True) for name in ("good", "bad")]
-        ended.append(whole.start("true", name="none", instance_type="g5g.xlarge"))
+        ended.append(whole.start("true", name="none", instance_type="g5g.xlarge", placement={"gpu": "none"}))
         ended.append(whole.start(["a", "b", "c", "d\ne"], name="list", nprocs=2))
         self.runs = {run.job_name: run.id for run in whole.done(*ended)}
         # The run must be done, so that its output is stable between two commands.

@@ -10,6 +10,8 @@ from provisioner.core.run.records import Run
 from tests.e2e.rig import Rig, make_repository, rig
 from tests.e2e.rows import Row, check, played
 
+#: A type of another architecture than the AMI's: `apply` accepts it for a job without a GPU.
+OTHER: dict[str, Any] = {"instance_type": "g5g.xlarge", "placement": {"gpu": "none"}}
 ROWS = [
     Row("exits 0", "echo fine", Outcome.SUCCEEDED, 0, "exited with 0", b"fine\n"),
     Row("exits n", "echo bad; exit 7", Outcome.FAILED, 7, "7", b"bad\n"),
@@ -68,7 +70,7 @@ ROWS = [
         attempts=2,
         spec={"git_repositories": [{"url": "https://nowhere.invalid/x/y"}]},
     ),
-    Row("type for another AMI", "echo never", Outcome.REFUSED, None, "x86_64", b"", 0, {"instance_type": "g5g.xlarge"}),
+    Row("type for another AMI", "echo never", Outcome.REFUSED, None, "x86_64", b"", 0, OTHER),
     Row(
         "queue limit",
         "echo never",
@@ -185,7 +187,7 @@ ROWS = [
         None,
         "x86_64",
         attempts=0,
-        spec={"instance_type": "g5g.xlarge"},
+        spec=OTHER,
     ),
 ]
 
