@@ -135,6 +135,14 @@ def test_status_line_is_shown(name: str, line: str) -> None:
     assert any(each.startswith(line) for each in RUNS[name]), "\n".join(RUNS[name])
 
 
+def test_cost_is_shown_beside_the_limit_of_the_run() -> None:
+    run, held = samples.at_work(), at_work()
+    status = from_records.status(run, [held.node], [held.machine], [], LATER)
+    bill = replace(receipt(run, [held], {}, LATER), cost_limit=0.25)
+    lines = list(story(status, from_records.receipt(bill), LATER, 80))
+    assert "cost       0.033375 to 0.037626 $ of limits.cost $0.25, without disks; until now" in lines
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_a_story_fits(name: str) -> None:
     """No line is wider than the terminal."""

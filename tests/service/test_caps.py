@@ -158,6 +158,25 @@ def test_of_two_starts_at_the_edge_only_one_gets_a_machine(names: tuple[str, str
     assert "may cost $0.7528 on 2027-01-15 UTC: with $0.00 spent and $0.7528 committed" in waits.waiting_for
 
 
+@pytest.mark.parametrize(("most", "machines"), [(1.9, 1), (2.0, 2), (2.9, 2), (3.0, 3)])
+def test_a_list_gets_as_many_further_machines_as_fit(most: float, machines: int) -> None:
+    """Its machines work alone, so a part of them is worth its price."""
+    slow = replace(Script(), commands=replace(Script().commands, seconds=120.0))
+    here = world(most * ONE, script=slow)
+    run = here.start(scale=3, command=[f"echo {number}" for number in range(30)])
+    _, service = here.incarnate()
+    most_alive = 0
+    for _ in range(20):
+        service.operator.step()
+        here.advance(10.0)
+        most_alive = max(most_alive, alive(here))
+    assert most_alive == machines
+    found = here.store.run(run.id)
+    assert found
+    assert found.joining
+    assert found.joining.waiting is (None if machines == 3 else Waiting.LIMIT)
+
+
 def test_a_run_is_launched_when_another_ends_before_its_lifetime() -> None:
     """The hours that a machine did not use are free again; the run waits a minute longer at most."""
     here = world(ONE + 0.2)
@@ -245,7 +264,7 @@ def _changes() -> list[int]:
     return [call.number for call in calm_world.calls if (call.port, call.method) in CHANGES]
 
 
-@pytest.mark.parametrize("fate", [Fate.CRASH_BEFORE, Fate.CRASH_AFTER])
+@pytest.mark.parametrize("fate", [Fate.CRASH_BEFORE, Fate.CRASH_AFTER, Fate.HANG])
 def test_killed_at_any_step_the_control_plane_stays_within_the_cap(fate: Fate) -> None:
     """The world's rules compare the cap with the machines that EC2 has, after each launch."""
     for number in _changes():
@@ -283,6 +302,7 @@ def test_a_run_is_stopped_before_it_costs_more_than_limits_cost() -> None:
     receipt = here.runs.receipt(run.id)
     assert receipt.dollars_at_most is not None
     assert 0.2 < receipt.dollars_at_most <= 0.25
+    assert receipt.cost_limit == 0.25
     told = [each.text for each in here.store.events(run.id) if each.text.startswith("stop requested: limits.cost")]
     assert len(told) == 1
 

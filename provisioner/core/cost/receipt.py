@@ -86,6 +86,8 @@ class Receipt:
     advice: str | None = None
     #: The process's exit code for every outcome; `exit_code` is None for an interrupted run.
     process_exit_code: int | None = None
+    #: `limits.cost` of the recipe, in US dollars of the machines; None if it has none.
+    cost_limit: float | None = None
 
 
 def receipt(run: Run, held: Sequence[Assignment], launches: Mapping[str, Launch], now: float) -> Receipt:

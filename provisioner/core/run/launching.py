@@ -122,8 +122,9 @@ def plan_launches(
         if run.state is State.QUEUED and run.next_try_at <= now and not run.stop:
             group = _group(run, recipe, kept.get(run.id, ()), joins.get(run.id, ()))
             groups.setdefault(group, []).append(run)
-    for group, runs in groups.items():
-        possible = _possible(group, site)
+    for whole, runs in groups.items():
+        possible = _possible(whole, site)
+        group = _reduced(whole, possible, site, budget, now)
         if not possible:
             reason = _never(group, site)
             plan.refused.extend((run, reason) for run in runs)
@@ -226,6 +227,17 @@ def _group(run: Run, recipe: Recipe, kept: Sequence[Assignment], joins: tuple[in
         spec.together > 1 and spec.placement.group == "cluster",
         terms_of(spec, len(missing) or spec.together),
     )
+
+
+def _reduced(group: _Group, possible: list[Offer], site: Site, budget: Budget | None, now: float) -> _Group:
+    """Return the group, with as many of the further machines of a list run as the budget has room for, at least one."""
+    if budget is None or group.scale > 1 or len(group.ranks) < 2:
+        return group
+    prices = [price for offer in possible if (price := site.price(offer)) is not None]
+    rooms = [budget.room(Use(now, now + group.lifetime, price)) for price in prices]
+    most = max((group.count if room is None else room for room in rooms), default=group.count)
+    ranks = group.ranks[: max(1, most)]
+    return replace(group, ranks=ranks, terms=replace(group.terms, count=len(ranks)))
 
 
 def _template(group: _Group, site: Site, offers: Sequence[Offer]) -> Template:

@@ -274,6 +274,7 @@ def receipt(item: receipts.Receipt) -> Receipt:
         disk_dollars_at_least=item.disk_dollars_at_least,
         disk_dollars_at_most=item.disk_dollars_at_most,
         advice=item.advice,
+        cost_limit=item.cost_limit,
     )
 
 

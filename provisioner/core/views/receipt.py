@@ -82,3 +82,5 @@ class Receipt:
     disk_dollars_at_least: float | None
     disk_dollars_at_most: float | None
     advice: str | None
+    # Older servers do not send this field.
+    cost_limit: Annotated[float | None, "`limits.cost` of the recipe, which limits the machines' cost."] = None

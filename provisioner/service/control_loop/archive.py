@@ -16,6 +16,7 @@ from provisioner.core.protocol.messages import Report, Result
 from provisioner.core.run import story
 from provisioner.core.run.machines.messages import RESULT_MOST
 from provisioner.core.run.records import Assignment, Record, Run
+from provisioner.core.run.work_order import recipe_of
 from provisioner.ports.store import Store
 from provisioner.service.control_loop.log_copies import PAGE, Copying, LongLogs
 from provisioner.service.installation import Installation
@@ -152,4 +153,6 @@ def bill(store: Store, run: Run, held: Sequence[Assignment], now: float) -> Rece
     """Return the run's receipt: the final receipt if the run is done, otherwise the receipt at `now`."""
     ids = {each.node.launch for each in held} | ({run.launch} if run.launch else set())
     launches = {id: launch for id in sorted(ids) if (launch := store.launch(id))}
-    return receipt(run, held, launches, run.done_at if run.done_at is not None else now)
+    recipe = recipe_of(run)
+    found = receipt(run, held, launches, run.done_at if run.done_at is not None else now)
+    return replace(found, cost_limit=recipe.spec.limits.cost if recipe else None)

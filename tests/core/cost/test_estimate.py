@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from provisioner.core.cloud.caps.budget import NO_CAPS, Caps
 from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer, Price
-from provisioner.core.cost.estimate import Dollars, estimate, hourly
+from provisioner.core.cost.estimate import Dollars, estimate, hourly, price_notes
 from tests.support.samples import recipe
 
 PRICE = Dollars(0.5, 2.0)
@@ -81,3 +82,50 @@ def test_price_is_that_of_every_offer_which_the_recipe_allows(spec: dict[str, An
 def test_price_of_an_unlisted_type_is_unknown() -> None:
     assert hourly(recipe().spec, CATALOG, {"g5.xlarge": None}) is None
     assert hourly(recipe().spec, CATALOG, {}) is None
+
+
+NOON = 20_000.5 * 86400.0
+SPOT = {"use_spot_instance": True}
+
+
+@pytest.mark.parametrize(
+    ("spec", "caps", "note"),
+    [
+        ({}, NO_CAPS, ""),
+        # With the default limits, a machine may live for 26.3 hours: 12 of them are today.
+        ({}, Caps(28.7), ""),
+        ({}, Caps(26.4), "a run waits, as prices and settings are now: a machine at $2.00 an hour may cost $28.68"),
+        ({}, Caps(26.3), "a run is refused, as prices and settings are now: a machine at $2.00 an hour may"),
+        ({"limits": {"runtime": "1h"}}, Caps(26.4), ""),
+        ({"scale": 2}, Caps(26.6), "a run is refused, as prices and settings are now: 2 machines at $2.00 an hour"),
+        ({"scale": 9, "command": ["a", "b"]}, Caps(28.7), ""),
+        (SPOT, Caps(7.2), ""),
+        ({"placement": {"max_price": "2"}}, NO_CAPS, ""),
+        (
+            {"placement": {"max_price": "1.9"}},
+            NO_CAPS,
+            "a run is refused, as prices and settings are now: placement.max",
+        ),
+        (
+            {**SPOT, "placement": {"max_price": "0.4"}},
+            NO_CAPS,
+            "a run waits, as prices and settings are now: placement",
+        ),
+        (
+            {"limits": {"cost": "0.05"}},
+            NO_CAPS,
+            "a run is refused, as prices and settings are now: limits.cost of $0.05",
+        ),
+        (
+            {"instance_type": "g6.metal"},
+            Caps(500.0),
+            "a run waits, as prices and settings are now: the price of on-demand",
+        ),
+        ({"instance_type": "g6.metal"}, Caps(500.0, unknown_prices=True), ""),
+    ],
+)
+def test_apply_says_if_no_run_of_the_recipe_can_be_launched(spec: dict[str, Any], caps: Caps, note: str) -> None:
+    """The user learns it from `apply`, not from a run that waits."""
+    listed = {name: found for name, found in LISTED.items() if name != "g6.metal"}
+    (*notes,) = price_notes(recipe(**spec).spec, CATALOG, listed, caps, NOON)
+    assert [each[: len(note)] for each in notes] == ([note] if note else [])

@@ -11,6 +11,7 @@ from provisioner.core.recipe.parts import Limits
 from provisioner.core.recipe.recipe import Recipe, Spec
 from provisioner.core.run.machines.messages import LONGEST_LIFE
 from provisioner.core.run.records import Assignment, KnownMachine, Live, Run
+from provisioner.core.run.states import State
 
 #: EC2 bills at least this many seconds of a machine (EC2 User Guide, "On-Demand Instances", billing).
 MINIMUM = 60.0
@@ -71,15 +72,15 @@ def limited(run: Run, held: Sequence[Assignment], recipe: Recipe | None, now: fl
     if limits.cost is None or run.stop or run.ended_at is not None or not held:
         return run
     machines = {each.machine.id: each.machine for each in held}.values()
-    alive = [each for each in machines if each.ending_at is None and each.ended_at is None]
     used = sum(use_of(each, now).until(now).dollars for each in machines)
-    if alive:
-        end = used + sum(use_of(each, now).hourly for each in alive) * reserve(limits) / 3600
+    if run.state in (State.BOOTING, State.PREPARING, State.RUNNING):
+        next_seconds = reserve(limits)
+        billed = [each for each in machines if each.ending_at is None and each.ended_at is None]
     else:
         # The machines of the next attempt cost about as much as those of the last one.
-        last = [each.machine for each in held if each.node.attempt == run.attempt]
-        end = used + sum(use_of(each, now).hourly for each in last) * least(limits) / 3600
-    if end < limits.cost:
+        next_seconds = least(limits)
+        billed = [each.machine for each in held if each.node.attempt == run.attempt]
+    if used + sum(use_of(each, now).hourly for each in billed) * next_seconds / 3600 < limits.cost:
         return run
     reason = f"limits.cost of {dollars(limits.cost)} is used up: its machines cost {dollars(used)} until now"
     return replace(run, stop=Stop(Outcome.TIMED_OUT, reason, now))

@@ -301,7 +301,10 @@ def receipt(item: Receipt) -> None:
         ],
     )
     disks = dollars(item.disk_dollars_at_least, item.disk_dollars_at_most)
-    streams.put(f"total: {dollars(item.dollars_at_least, item.dollars_at_most)} for machines, {disks} for their disks")
+    limit = "" if item.cost_limit is None else f" of limits.cost ${item.cost_limit:.2f}"
+    streams.put(
+        f"total: {dollars(item.dollars_at_least, item.dollars_at_most)}{limit} for machines, {disks} for their disks"
+    )
     if item.advice:
         streams.put(item.advice)
 

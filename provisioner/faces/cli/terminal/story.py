@@ -153,7 +153,8 @@ def _cost(bill: Receipt) -> str:
     if bill.dollars_at_most is None:
         unknown = next(each for each in bill.machines if each.price is None)
         return f"unknown (no price for {unknown.market} {unknown.instance_type})"
-    text = f"{dollars(bill.dollars_at_least, bill.dollars_at_most)}, without disks"
+    limit = "" if bill.cost_limit is None else f" of limits.cost ${bill.cost_limit:.2f}"
+    text = f"{dollars(bill.dollars_at_least, bill.dollars_at_most)}{limit}, without disks"
     return f"{text}; until now" if bill.provisional else text
 
 
