@@ -62,6 +62,7 @@ def test_container_that_is_never_created_loses_the_attempt(engine: ContainerEngi
     assert ended.value.outcome is Outcome.LOST
 
 
+@pytest.mark.timeout(60)
 def test_engine_that_accepts_no_connection_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the queue of its socket is full, the kernel lets a new connection wait for ever."""
     monkeypatch.setattr(pull, "CONNECT", 0.3)
