@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.core.protocol.words import Outcome
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.rehearsal.ec2.conditions import GpuFault
 from provisioner.rehearsal.machines.virtual.qemu import WAY_IN, QemuHost
 from tests.e2e.rig import Rig
@@ -51,6 +51,9 @@ def test_machine_whose_gpus_are_not_usable_is_billed_for_minutes(
     assert first.reason.startswith(reason)
     [bill, *_] = whole.service.runs.receipt(run.id).machines
     assert bill.attempt == 1
-    assert bill.seconds_at_most <= 600
+    # How long an emulated guest boots depends on this computer; EC2's machines boot within two minutes.
+    boot = first.spans[Step.BOOT]
+    assert boot.ended is not None
+    assert bill.seconds_at_most - (boot.ended - boot.began) <= 480
     assert f"provision: lost: {first.reason}" in host.console(bill.instance_id)
     assert whole.double.alive() == []

@@ -51,6 +51,7 @@ class _Check:
         self._look_at = 0.0
 
     def run(self) -> None:
+        self._node.say(f"checking the GPUs, for at most {self._patience:.0f} s")
         words = self._count()
         self._memory()
         self._fabric()
