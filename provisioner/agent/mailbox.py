@@ -17,6 +17,9 @@ from provisioner.core.protocol.words import RECORDS
 #: GetObject).
 ABSENT = frozenset({"AccessDenied", "NoSuchKey"})
 
+#: An error of a request to the bucket.
+Trouble = NoAnswer | ServiceError
+
 
 class Mailbox:
     def __init__(self, settings: Settings, instance_id: str, say: Callable[[str], None], later: int = 0) -> None:
@@ -25,7 +28,12 @@ class Mailbox:
         self._box = keys.mailbox(settings.role_id, instance_id)
         self._later = later
         self._say = say
-        self._trouble = ""
+        self._said = ""
+        #: Whether S3 has answered a read: with an object, that there is none, or that S3 itself is in trouble.
+        self.reached = False
+        #: The error of the last read that failed, and of the last report; None if there was none.
+        self.trouble: Trouble | None = None
+        self.unsent: Trouble | None = None
         self._s3 = S3(settings.bucket, settings.region)
 
     def work(self) -> WorkOrder | None:
@@ -53,8 +61,10 @@ class Mailbox:
         try:
             self._s3.put(self._prefix + keys.report_key(self._box, report.sequence), codec.encode(report))
         except (NoAnswer, ServiceError) as error:
+            self.unsent = error
             print(f"a report was lost: {error}", file=sys.stderr, flush=True)
             return False
+        self.unsent = None
         return True
 
     def started(self) -> Started | None:
@@ -132,12 +142,18 @@ class Mailbox:
 
     def _get(self, key: str) -> bytes | None:
         try:
-            return self._s3.get(self._prefix + key)
+            data = self._s3.get(self._prefix + key)
         except (NoAnswer, ServiceError) as error:
             absent = isinstance(error, ServiceError) and error.code in ABSENT
-            trouble = "" if absent else f"{key.rpartition('/')[2]} cannot be read: {error}"
+            self.reached |= absent or (isinstance(error, ServiceError) and error.status >= 500)
+            if not absent:
+                self.trouble = error
+            words = "" if absent else f"{key.rpartition('/')[2]} cannot be read: {error}"
+        else:
+            self.reached = True
+            return data
         # The same error may last for hours, so it is logged once.
-        if trouble not in ("", self._trouble):
-            self._say(trouble)
-        self._trouble = trouble or self._trouble
+        if words not in ("", self._said):
+            self._say(words)
+        self._said = words or self._said
         return None

@@ -9,8 +9,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TextIO, cast
 
-from provisioner.agent import handover
-from provisioner.agent.aws.imds import Identity, identity
+from provisioner.agent import contact, handover
+from provisioner.agent.aws.imds import Identity
 from provisioner.agent.handover import Memory
 from provisioner.agent.job.container import ContainerEngine
 from provisioner.agent.job.engine import Engine, ProcessEngine
@@ -36,10 +36,6 @@ RECORDS_LONGEST = 1 << 20
 
 Steps = Sequence[Callable[[Node], None]]
 
-#: Shortest and longest pause between two requests for the work order, in seconds. They are short at first, because the
-#: control plane will soon put the work order.
-SOONEST, LATEST = 0.25, 2.0
-
 #: Maximum bytes of the log that wait on the disk for shipping. The work order replaces this limit.
 SPOOL_LIMIT = 64 << 20
 
@@ -50,6 +46,16 @@ def main() -> None:
     If this process dies, its systemd unit starts a second agent process, which takes over. If the second process dies
     too, the unit's OnFailure powers off the machine.
     """
+    try:
+        work()
+    except contact.Stranded as stranded:
+        # Like the user-data's own verdicts; the control plane reads this line from the console.
+        print(f"provision: powering off: {stranded}", flush=True)
+    power_off()
+
+
+def work() -> None:
+    """Carry out the work order, and put its result. Raises Stranded."""
     paths = Paths(os.environ.get("PROVISION_ROOT", ""))
     later = next_attempt.present(paths)
     left = handover.read(paths.memory, later)
@@ -59,14 +65,14 @@ def main() -> None:
     # The control plane stores the console output with the logs, so the console output is masked, too.
     sys.stdout, sys.stderr = (cast(TextIO, Masked(each, mask)) for each in (sys.stdout, sys.stderr))
     settings = paths.settings()
-    machine = identity()
+    machine = contact.this_machine()
     spool = Spool(paths.log(later), SPOOL_LIMIT)
     for name in STREAMS:
         spool.stream(name)
     log = Log(spool, mask, closed=settled)
     log.say(f"the agent has started on {machine.instance_type} {machine.instance_id}")
     mailbox = Mailbox(settings, machine.instance_id, log.say, later)
-    order = _work_order(mailbox)
+    order = contact.work_order(mailbox, settings, machine.instance_id)
     spool.restrict(order.spool_limit)
     if order.commands is not None:
         spool.stream(RECORDS, RECORDS_LONGEST)
@@ -78,12 +84,13 @@ def main() -> None:
     shipper.start()
     # Call this before the first report, which contains the machine's host keys.
     let_in(node)
+    if left is None:
+        contact.prove_rights(node.report, mailbox, settings, machine.instance_id)
     watch = Watch(node)
     watch.start()
     if not settled:
         prepare(node, SALVAGING if left else PREPARING)
     clean_up(node, ENDING if settled else CLEANING_UP, watch)
-    power_off()
 
 
 def prepare(node: Node, steps: Steps) -> None:
@@ -96,6 +103,9 @@ def prepare(node: Node, steps: Steps) -> None:
     except Exception as error:  # noqa: BLE001 - a bug of the agent must not leave a run without a result
         traceback.print_exc()
         node.ended = Ended(Outcome.LOST, node.step, f"the agent failed: {error!r}")
+    if node.ended.outcome is Outcome.LOST:
+        # The log may never arrive, for instance because the machine fails further.
+        print(f"provision: lost at {node.ended.step}: {node.ended.reason}", flush=True)
     if node.order.scale > 1:
         # The other ranks may be unable to go on, so report the end before the log is shipped.
         node.over = node.ended.outcome
@@ -117,15 +127,6 @@ def power_off() -> None:
     """Request the power-off from systemd; exit with an error if systemctl fails."""
     if (answer := ask(["systemctl", "poweroff"])).code:
         sys.exit(f"systemctl poweroff failed: {answer.text}")
-
-
-def _work_order(mailbox: Mailbox) -> WorkOrder:
-    """Wait for the work order and return it. If none ever arrives, the fuse powers off the machine."""
-    pause = SOONEST
-    while (order := mailbox.work()) is None:
-        time.sleep(pause)
-        pause = min(LATEST, pause * 1.2)
-    return order
 
 
 def _engine(order: WorkOrder, machine: Identity, paths: Paths, log: Log) -> Engine:

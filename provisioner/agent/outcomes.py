@@ -32,6 +32,7 @@ class Ended(Exception):
         signal_cause: SignalCause = SignalCause.NONE,
         *,
         unresolved_host: str = "",
+        unfit: bool = False,
     ) -> None:
         super().__init__(reason)
         self.outcome = outcome
@@ -41,6 +42,8 @@ class Ended(Exception):
         #: The host name that could not be resolved, if that ended the work; otherwise empty.
         self.unresolved_host = unresolved_host
         self.signal_cause = signal_cause
+        #: Whether the machine itself cannot work, so that other machines of its template probably cannot either.
+        self.unfit = unfit
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +18,7 @@ from provisioner.ports.clock import Clock
 from provisioner.rehearsal.aws import rights
 from provisioner.rehearsal.aws.account import ID, IMAGE_GIB, IMAGE_NAME, PROFILE, Account
 from provisioner.rehearsal.aws.calls import Calls
+from provisioner.rehearsal.aws.dead_end import dead_end, hosts
 from provisioner.rehearsal.aws.faults import Faults
 from provisioner.rehearsal.aws.metadata import Credentials, Metadata
 from provisioner.rehearsal.aws.rights import Rights
@@ -153,6 +155,8 @@ class Double:
             now=self._now,
             port=self._port,
         )
+        self._dead_end = dead_end()
+        stack.callback(self._dead_end.close)
         self._metadata.start()
         self._server.start()
         stack.callback(self._server.close)
@@ -334,6 +338,11 @@ class Double:
             self._failures.append(error)
 
     def _guest(self, one: Instance) -> Guest:
+        user_data, cut_off = one.template.content.user_data, False
+        with self._lock:
+            cut_off = any(fnmatchcase(one.offer.zone, zone) for zone in self._model.conditions.no_way_out)
+        if cut_off:
+            user_data = self._dead_end.user_data(user_data, self.url)
         return Guest(
             instance_id=one.id,
             instance_type=one.offer.instance_type,
@@ -343,10 +352,11 @@ class Double:
             market=one.offer.market.value,
             launch_time=one.launch_time,
             address=one.address,
-            user_data=one.template.content.user_data,
+            user_data=user_data,
             metadata_url=self._metadata.url(one.id),
             aws_url=self.url,
             public_address=one.public_address,
             gpu_fault=one.gpu_fault,
+            hosts=hosts() if cut_off else "",
             open_metadata=lambda: self._metadata.listen(one.id),
         )

@@ -262,6 +262,7 @@ class _File(_Edge):
     verifications: list[_Verification] = []
     lapses: list[_Lapse] = []
     unheeded: list[_Unheeded] = []
+    no_way_out: list[str] = []
     replay_errors: bool = False
     buckets: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")], dict[str, str]] = {}
     parameters: dict[str, _Text] = {}
@@ -296,6 +297,7 @@ class _File(_Edge):
             verifications=tuple(Verification(**one.model_dump()) for one in self.verifications),
             lapses=tuple(Lapse(**one.model_dump()) for one in self.lapses),
             unheeded=tuple(Unheeded(**one.fields()) for one in self.unheeded),
+            no_way_out=tuple(self.no_way_out),
             replay_errors=self.replay_errors,
         )
         return Scenario(

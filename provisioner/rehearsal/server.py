@@ -21,12 +21,12 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 from provisioner.core.cloud.quotas import quota_with
 from provisioner.rehearsal.aws import wire
-from provisioner.rehearsal.aws.account import IMAGE_PARAMETERS, Account
+from provisioner.rehearsal.aws.account import ID, IMAGE_PARAMETERS, Account
 from provisioner.rehearsal.aws.actions import ASKS
-from provisioner.rehearsal.aws.calls import CONTROL, Call, Calls, NotPlayed
+from provisioner.rehearsal.aws.calls import ADMINISTRATOR, CONTROL, Call, Calls, NotPlayed
 from provisioner.rehearsal.aws.faults import Effect, Faults, Rule, When
 from provisioner.rehearsal.aws.refused import Refused
-from provisioner.rehearsal.aws.rights import Rights
+from provisioner.rehearsal.aws.rights import Rights, arn
 from provisioner.rehearsal.aws.signatures import Caller, Identities, service_of
 from provisioner.rehearsal.aws.wire import Answer, Request
 from provisioner.rehearsal.ec2.api import Ec2
@@ -175,6 +175,10 @@ class Server:
                 "Value": float(self._ec2.quota(code, self._account.instance_types)),
             }
             return wire.write_json({"Quota": quota})
+        if call.action == "GetCallerIdentity" and call.principal not in (CONTROL, ADMINISTRATOR):
+            # Moto's answer does not name the machine.
+            said = {"UserId": call.principal, "Account": ID, "Arn": arn(call.principal)}
+            return wire.write_query("sts", call.action, said)
         if call.action == "DecodeAuthorizationMessage":
             return wire.write_query(
                 "sts", call.action, {"DecodedMessage": self._rights.decoded(call.parameters["EncodedMessage"])}

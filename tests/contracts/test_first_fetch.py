@@ -26,10 +26,11 @@ AGENT = b"PK\5\6" + bytes(18)
 SHA256 = hashlib.sha256(AGENT).hexdigest()
 GUEST = Guest("i-1", "g5.xlarge", "ami-1", REGION, "us-east-1a", "spot", 0.0, "10.0.0.1", "data", "", "")
 
-#: A sitecustomize module that shifts the clock of the machine's Python by some seconds.
+#: A sitecustomize module for the machine's Python: pauses take no time, and the clock is off by some seconds.
 CLOCK = """
 import time
 now, utc = time.time, time.gmtime
+time.sleep = lambda _: None
 time.time = lambda: now() + {seconds}
 time.gmtime = lambda moment=None: utc(time.time() if moment is None else moment)
 """
@@ -43,6 +44,8 @@ class Machine:
     credentials: Credentials
     metadata: Metadata
     sha256: str = SHA256
+    #: Seconds by which the clock is ahead.
+    ahead: int = 0
 
     def boot(self) -> subprocess.CompletedProcess[str]:
         """Run the user-data's script with doubles for commands that would affect this computer; pauses take no time."""
@@ -54,8 +57,8 @@ class Machine:
         ]
         commands = self.folder / "bin"
         doubles.install(commands, self.folder / "told", 0, [])
-        (commands / "sleep").write_text(doubles.IDLE_SCRIPT)
-        (commands / "sleep").chmod(0o755)
+        (self.folder / "clock").mkdir(exist_ok=True)
+        (self.folder / "clock/sitecustomize.py").write_text(CLOCK.format(seconds=self.ahead))
         path = f"{commands}:{os.defpath}"
         assert not doubles.reaching_out(commands, path, [])
         environment = {
@@ -75,7 +78,7 @@ class Machine:
         assert booted.stderr == ""
         assert not (self.folder / "var/lib/provision/agent.zip").exists()
         [line] = booted.stdout.splitlines()
-        return line.removeprefix("provision: the agent cannot be fetched: ").replace(self.url, "URL")
+        return line.removeprefix("provision: powering off: the agent cannot be fetched: ").replace(self.url, "URL")
 
 
 @pytest.fixture
@@ -142,16 +145,14 @@ def test_an_expired_token_is_named(machine: Machine) -> None:
 @pytest.mark.parametrize(("minutes", "words"), [(-20, "20 min behind"), (20, "20 min ahead")])
 def test_a_clock_that_is_off_is_named(machine: Machine, minutes: int, words: str) -> None:
     """The clock is off by more than the 15 minutes that S3 and this server allow."""
-    (machine.folder / "clock").mkdir()
-    (machine.folder / "clock/sitecustomize.py").write_text(CLOCK.format(seconds=minutes * 60))
+    machine.ahead = minutes * 60
     line = machine.refused()
     assert f"403 RequestTimeTooSkewed: this machine's clock is {words}: its AMI needs a time service" in line
 
 
 def test_clock_10_minutes_off_is_accepted(machine: Machine) -> None:
     """S3 and this server allow a difference of 15 minutes."""
-    (machine.folder / "clock").mkdir()
-    (machine.folder / "clock/sitecustomize.py").write_text(CLOCK.format(seconds=-600))
+    machine.ahead = -600
     assert machine.boot().returncode == 0
 
 

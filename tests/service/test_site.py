@@ -3,6 +3,7 @@
 from provisioner.core.cloud.tags import LAUNCH_TAG
 from provisioner.core.run.states import State
 from provisioner.rehearsal.ec2.conditions import Conditions, PriceRule, Where
+from tests.service.agents import Script
 from tests.service.trouble import Call, Fate
 from tests.service.world import World
 
@@ -40,6 +41,18 @@ def test_without_a_price_list_a_run_only_lacks_its_dollars() -> None:
     (run,) = world.store.runs()
     assert run.state is State.DONE
     assert world.runs.receipt(run.id).dollars_at_most is None
+
+
+def test_profile_is_read_again_after_a_machine_could_not_work() -> None:
+    """Its role may have been made anew; its id is otherwise remembered for a day. One call for each such machine."""
+    for script, calls in ((Script(), 1), (Script(mute=True, silent_at=0.0, boot=1e6), 3)):
+        world = World(CONDITIONS, scripts=lambda _, script=script: script)  # type: ignore[misc]
+        run = world.start()
+        _, service = world.incarnate()
+        while world.store.run(run.id).attempt < 3 and not world.store.run(run.id).done_at:  # type: ignore[union-attr]
+            service.operator.step()
+            world.advance(30.0)
+        assert [call.method for call in world.calls].count("profile") == calls
 
 
 def test_template_has_the_installations_name() -> None:

@@ -156,6 +156,30 @@ class Service(Client):
         return told
 
 
+class Sts(Client):
+    """A client of STS, which tells whose credentials these are."""
+
+    def __init__(self, region: str) -> None:
+        self._url = endpoint("sts", region) + "/"
+        super().__init__("sts", region, self._url)
+
+    def user_id(self) -> str:
+        """Return this machine's `aws:userid`, "" if the answer has none; needs no right. Raises NoAnswer, ServiceError.
+
+        For a machine's role it is `<the role's unique id>:<the instance id>` (IAM User Guide, "aws:userid").
+        """
+        body = b"Action=GetCallerIdentity&Version=2011-06-15"
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        answer = self.ask("GetCallerIdentity", "POST", self._url, headers, body, hashlib.sha256(body).hexdigest())
+        found = re.search(rb"<UserId>([^<]*)</UserId>", answer.body)
+        return found[1].decode(errors="replace") if found else ""
+
+
+def denied(error: Exception | None) -> bool:
+    """Return whether AWS denied a request for lack of rights or for unknown credentials."""
+    return isinstance(error, ServiceError) and error.status in (401, 403)
+
+
 def _error(answer: Answer) -> tuple[str, str]:
     """Return the code and the message of an error response.
 

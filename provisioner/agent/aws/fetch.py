@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import http.client
 import json
 import os
 import re
+import socket
+import ssl
 import sys
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -20,6 +24,17 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 NOTHING = hashlib.sha256(b"").hexdigest()
+
+#: Maximum seconds for a connection to one address, and then for the next bytes. An S3 name has up to eight addresses.
+WAIT = 5.0
+
+#: Maximum seconds for all tries, and the pauses between them: new rights may take some seconds to be known everywhere.
+BUDGET = 150.0
+PAUSES = (1, 2, 4, 8, 15, 30, 60)
+
+#: The metadata service's address, and its IPv6 address, which a machine in an IPv6-only subnet uses (EC2 User Guide,
+#: "Instance identity documents").
+METADATA = ("http://169.254.169.254", "http://[fd00:ec2::254]")
 
 STRANGE = "S3 rejects this machine's credentials: check that the instance profile still has the same role"
 
@@ -37,10 +52,26 @@ ADVICE = {
 }
 
 
-def metadata(path: str, timeout: float = 5.0) -> bytes:
+def limit(seconds: float) -> float:
+    """Return a time limit, which a rehearsal may shorten."""
+    return seconds * float(os.environ.get("PROVISION_LIMITS_FACTOR") or 1)
+
+
+def metadata(path: str, timeout: float = WAIT) -> bytes:
     """Return the value of `path` in the metadata service (IMDSv2); raises OSError."""
-    base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or "http://169.254.169.254"
-    base = base.rstrip("/") + "/latest/"
+    own = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT")
+    first = None
+    for base in (own,) if own else METADATA:
+        try:
+            return _metadata(base.rstrip("/") + "/latest/", path, timeout)
+        except urllib.error.HTTPError:
+            raise
+        except OSError as error:
+            first = first or error
+    raise first or OSError("no address")
+
+
+def _metadata(base: str, path: str, timeout: float) -> bytes:
     # Use no proxy: a proxy cannot reach this machine's metadata.
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     life = {"X-aws-ec2-metadata-token-ttl-seconds": "300"}
@@ -70,7 +101,8 @@ def endpoint(service: str, region: str) -> str:
     own = os.environ.get("AWS_ENDPOINT_URL")
     if own:
         return own.rstrip("/")
-    return f"https://{service}.{region}.amazonaws.com" + (".cn" if region.startswith("cn-") else "")
+    # The user-data sets the domain of the region's partition.
+    return f"https://{service}.{region}.{os.environ.get('PROVISION_DOMAIN') or 'amazonaws.com'}"
 
 
 def object_url(bucket: str, key: str, region: str) -> str:
@@ -147,16 +179,29 @@ def fetch(bucket: str, key: str, region: str, sha256: str) -> bytes:
     url = object_url(bucket, key, region)
     headers = signed("GET", url, "s3", region, own, amz_date(time.time()))
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=limit(WAIT)) as answer:
             data = bytes(answer.read())
     except urllib.error.HTTPError as error:
         with error:
             raise OSError(f"{url}: {error.code} {explained(error, own['Expiration'])}") from error
-    except urllib.error.URLError as error:
-        raise OSError(f"{url}: {error.reason}: the subnet needs a route to S3") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise OSError(f"{url}: {getattr(error, 'reason', error)}: {way_out(error)}") from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ValueError(f"{url} does not have the expected SHA-256 checksum: the object was replaced")
     return data
+
+
+def way_out(error: BaseException) -> str:
+    """Return what to do if S3 or a proxy gives no usable answer."""
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, socket.gaierror):
+        return "the name does not resolve: turn on the VPC's DNS support, or correct the DNS server in its DHCP options"
+    if isinstance(reason, (ssl.SSLError, http.client.HTTPException)):
+        return "another server answers in place of S3 (a proxy?), or this machine's clock is wrong"
+    return (
+        "the subnet has no way out: it needs a route to S3 (an internet gateway and public addresses, a NAT gateway, "
+        "or an S3 endpoint), and the security groups must allow HTTPS out"
+    )
 
 
 def explained(error: urllib.error.HTTPError, expiration: str) -> str:
@@ -180,11 +225,36 @@ def explained(error: urllib.error.HTTPError, expiration: str) -> str:
     return f"{code}: {ADVICE.get(code, 'unknown error')}"
 
 
+def persistent(bucket: str, key: str, region: str, sha256: str) -> bytes:
+    """Return the object, after at most BUDGET seconds of tries; raises OSError with advice."""
+    got: list[bytes] = []
+    # If even the first try does not end, a name server does not answer: every connection has a time limit.
+    trouble = f"{object_url(bucket, key, region)}: {way_out(socket.gaierror())}"
+
+    def work() -> None:
+        nonlocal trouble
+        for pause in (*PAUSES, 0):
+            try:
+                got.append(fetch(bucket, key, region, sha256))
+                return
+            except (OSError, ValueError) as error:
+                trouble = str(error)
+            time.sleep(limit(pause))
+
+    # In a thread, because nothing else ends a call that waits for a name server.
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    worker.join(limit(BUDGET))
+    if not got:
+        raise OSError(trouble)
+    return got[0]
+
+
 def main() -> None:
     bucket, key, region, sha256, target = sys.argv[1:]
     try:
-        data = fetch(bucket, key, region, sha256)
-    except (OSError, ValueError) as error:
+        data = persistent(bucket, key, region, sha256)
+    except OSError as error:
         sys.exit(str(error))
     with open(target + ".part", "wb") as file:
         file.write(data)

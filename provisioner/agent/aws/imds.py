@@ -17,25 +17,22 @@ class Identity:
     instance_id: str
     instance_type: str
     region: str
+    #: The private IPv4 address; in an IPv6-only subnet, the IPv6 address.
     address: str
     launch_time: float
 
 
 def identity() -> Identity:
-    """Wait until the metadata service answers, and return this machine's identity; the agent cannot work without it."""
-    while True:
-        try:
-            document = json.loads(metadata("dynamic/instance-identity/document"))
-            return Identity(
-                instance_id=document["instanceId"],
-                instance_type=document["instanceType"],
-                region=document["region"],
-                address=document["privateIp"],
-                launch_time=seconds(document["pendingTime"]),
-            )
-        except (OSError, ValueError) as error:
-            print(f"the metadata service does not answer: {error}", flush=True)
-            time.sleep(1)
+    """Return this machine's identity. Raises OSError, ValueError and KeyError."""
+    document = json.loads(metadata("dynamic/instance-identity/document"))
+    return Identity(
+        instance_id=document["instanceId"],
+        instance_type=document["instanceType"],
+        region=document["region"],
+        # An IPv6-only subnet gives no private IPv4 address: the value is null, or missing (assumed).
+        address=document.get("privateIp") or metadata("meta-data/ipv6").decode().strip(),
+        launch_time=seconds(document["pendingTime"]),
+    )
 
 
 def notice() -> Notice | None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from provisioner.agent.aws.fetch import limit
 from provisioner.agent.machine.disk import NO_SPACE
 from provisioner.agent.machine.tools import Tools, ask
 from provisioner.agent.outcomes import Ended, outcome_of, unresolved_host
@@ -34,6 +35,10 @@ NO_SUCH_COMMAND = 127
 
 #: Maximum seconds to connect to the engine and send a request.
 CONNECT = 10.0
+
+#: Seconds in which Docker must answer, and seconds between two requests to systemd to start it: its unit stays failed
+#: after three starts in a minute.
+ENGINE_LIMIT, START_EVERY = 120.0, 30.0
 
 #: Seconds between two lines of progress.
 INTERVAL = 5.0
@@ -59,7 +64,7 @@ def pull(image: str, login: bytes | None, tools: Tools, version: str) -> None:
     path = f"/v{version}/images/create?{urlencode({'fromImage': name, 'tag': reference})}"
     headers = {"X-Registry-Auth": _header(image, login)} if login else {}
     tools.say(f"pulling {image}")
-    limit, busy, tries = tools.limit, 0, 0
+    first, busy, tries = tools.limit, 0, 0
     while trouble := _try(image, path, headers, tools):
         # Examine only the registry's own words: the image's tag may be 429, too.
         words = trouble.replace(image, "").replace(f"manifests/{reference}", "")
@@ -72,7 +77,7 @@ def pull(image: str, login: bytes | None, tools: Tools, version: str) -> None:
             raise Ended(outcome, tools.step, reason, unresolved_host=host)
         pause = BUSY_PAUSES[min(busy, len(BUSY_PAUSES)) - 1] if waits else float(tries)
         tools.say(f"{image} cannot be pulled, again in {pause:.0f} s: {trouble}")
-        tools = dataclasses.replace(tools, limit=f"{limit}; the last error was: {trouble}")
+        tools = dataclasses.replace(tools, limit=f"{first}; the last error was: {trouble}")
         tools.sleep(pause)
         tools.check()
 
@@ -88,20 +93,42 @@ def is_here(image: str, tools: Tools, version: str) -> bool:
 
 
 def engine_version(tools: Tools) -> str:
-    """Return the version of the engine's API, waiting until the engine responds; raises Ended."""
+    """Return the version of the engine's API. If the engine does not answer, start it; raises Ended.
+
+    An engine that gives no answer within ENGINE_LIMIT seconds is the fault of the machine.
+    """
+    began, started = time.monotonic(), -START_EVERY
+    longest = limit(ENGINE_LIMIT)
     try:
         while (answer := ask(["docker", "version", "--format", "{{.Server.APIVersion}} {{.Server.Version}}"])).code:
             if answer.code == NO_SUCH_COMMAND:
                 raise FileNotFoundError(answer.text)
+            waited = time.monotonic() - began
+            if waited >= longest:
+                raise _unfit(f"Docker did not answer within {longest:g} s: {answer.text}{_state_of_docker(tools)}")
+            if waited >= started + START_EVERY:
+                tools.say(f"Docker does not answer, so systemd is asked to start it: {answer.text}")
+                ask(["systemctl", "start", "--no-block", "docker.service"])
+                started = waited
             tools.sleep(1)
-            if time.time() >= tools.until:
-                raise Ended(Outcome.LOST, Step.PULL, f"the container engine does not answer: {answer.text}")
     except FileNotFoundError as error:
-        raise Ended(Outcome.LOST, Step.PULL, f"this machine has no container engine: {error}") from error
+        raise _unfit(f"this machine has no container engine: {error}") from error
     # Lines before the last one may be warnings.
     api, _, version = answer.text.splitlines()[-1].partition(" ")
     tools.say(f"docker {version}")
     return api
+
+
+def _unfit(reason: str) -> Ended:
+    return Ended(Outcome.LOST, Step.BOOT, reason, unfit=True)
+
+
+def _state_of_docker(tools: Tools) -> str:
+    """Return the state of Docker's unit, for a reason; log the end of its journal."""
+    for line in ask(["journalctl", "--unit=docker", "--lines=20", "--no-pager", "--output=cat"]).text.splitlines():
+        tools.say(f"docker's journal: {line}")
+    shown = ask(["systemctl", "show", "docker.service", "--property=LoadState,ActiveState,SubState,Result"])
+    return f" ({', '.join(shown.text.splitlines())})" if shown.text and not shown.code else ""
 
 
 def split(image: str) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -23,8 +24,12 @@ BUSY = re.compile("Throttl|TooManyRequests|RequestLimitExceeded|SlowDown")
 #: contain the whole value.
 AS_IT_IS = "surrogatepass"
 
-#: A private registry of AWS, which needs a token of ECR (Amazon ECR User Guide, "Private registry authentication").
-ECR = re.compile(r"[0-9]{12}\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
+#: A private registry of AWS, which needs a token of ECR, with its region and domain (Amazon ECR User Guide, "Private
+#: registry authentication"; the names with `dkr-ecr` are dual-stack: "Making requests to Amazon ECR registries").
+ECR = re.compile(r"[0-9]{12}\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.([a-z0-9.-]+)")
+#: The domains of registries, beside that of this machine's partition. Any other host must never get a token. The one in
+#: China is assumed: botocore names `amazonwebservices.com.cn` for dual-stack services there.
+DOMAINS = frozenset({"amazonaws.com", "amazonaws.com.cn", "on.aws", "on.amazonwebservices.com.cn"})
 
 #: The IAM action that each call requires (Service Authorization Reference).
 RIGHTS = {
@@ -65,7 +70,7 @@ class Secrets:
     def registry_login(self, host: str) -> bytes | None:
         """Return `user:password` for a private registry of AWS; None for any other host. Raises Ended."""
         found = ECR.fullmatch(host)
-        if not found:
+        if not found or found[2] not in DOMAINS | {os.environ.get("PROVISION_DOMAIN")}:
             return None
         get = functools.partial(self.service_of("ecr", found[1]).call, "GetAuthorizationToken")
         answer = self._insist(f"a token for the registry {host}", get)

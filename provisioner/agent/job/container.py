@@ -66,6 +66,10 @@ class ContainerEngine:
         self._init: Process | None = None
         self._api = ""
 
+    def wait(self, tools: Tools) -> None:
+        # Not remembered: the next steps may restart Docker.
+        engine_version(tools)
+
     def has_image(self, tools: Tools) -> bool:
         image = self._order.image
         return named_by_digest(image) and is_here(image, tools, self._version(tools))

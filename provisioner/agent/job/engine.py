@@ -57,6 +57,9 @@ class Termination(Protocol):
 
 
 class Engine(Protocol):
+    def wait(self, tools: Tools) -> None:
+        """Return once the engine answers; start it if it does not. Raises Ended."""
+
     def has_image(self, tools: Tools) -> bool:
         """Return whether exactly the image that the job names is on this machine already. Raises Ended."""
 
@@ -123,6 +126,9 @@ class ProcessEngine:
         self._process: Program | None = None
         #: The first shell of a job that an earlier agent process started.
         self._adopted: Process | None = None
+
+    def wait(self, tools: Tools) -> None:
+        pass
 
     def has_image(self, tools: Tools) -> bool:  # noqa: ARG002 - there is no engine to ask
         return False

@@ -77,6 +77,7 @@ def settle_result(node: Node) -> None:
         notice=node.notice,
         unresolved_host=node.mask.text(ended.unresolved_host),
         signal_cause=ended.signal_cause,
+        unfit=ended.unfit,
     )
     node.remember()
 

@@ -24,7 +24,14 @@ from provisioner.agent.steps.gpus import check_gpus, describe_gpus
 from provisioner.agent.steps.instance_store import use_instance_store
 from provisioner.agent.steps.listing import salvage_list, work_list
 from provisioner.agent.steps.next_attempt import offer_machine, wait_for_work
-from provisioner.agent.steps.preparing import fetch_secrets, look_for_image, pull_and_clone, set_up, swap_fuse
+from provisioner.agent.steps.preparing import (
+    fetch_secrets,
+    look_for_image,
+    pull_and_clone,
+    set_up,
+    swap_fuse,
+    wait_for_engine,
+)
 
 
 def work(node: Node) -> None:
@@ -41,6 +48,7 @@ PREPARING: tuple[Callable[[Node], None], ...] = (
     swap_fuse,
     look_for_predecessor,
     check_gpus,
+    wait_for_engine,
     use_instance_store,
     describe_gpus,
     look_for_image,

@@ -38,6 +38,11 @@ def swap_fuse(node: Node) -> None:
     node.say(f"this machine powers off at {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(end))} at the latest")
 
 
+def wait_for_engine(node: Node) -> None:
+    """Wait for the container engine, which the next steps need; raise Ended (LOST) if it does not answer."""
+    node.engine.wait(_tools(node, Step.BOOT, "the container engine"))
+
+
 def look_for_image(node: Node) -> None:
     """Find out whether the AMI has the image, which then needs no pull and no registry credential."""
     image = node.order.image

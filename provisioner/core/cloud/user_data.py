@@ -14,6 +14,7 @@ from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 
 from provisioner.core.cloud import host_keys
+from provisioner.core.cloud.partitions import partition
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.keys import agent_key
 
@@ -55,14 +56,20 @@ baked=$root/opt/provision/agent-$sha256.zip
 zip=$home/agent.zip
 endpoint=@endpoint@
 [ -z "$endpoint" ] || export AWS_ENDPOINT_URL="$endpoint"
+export PROVISION_DOMAIN=@domain@
 umask 022
 mkdir -p "$home" "$units"
 
+# The control plane reads this line from the console of a machine that never reported.
 give_up() {
-    echo "provision: $1"
+    echo "provision: powering off: $1"
     poweroff
     exit 1
 }
+
+# A change of packages reloads the units, and jobs may lose their GPUs. The units may not exist.
+systemctl mask --now --no-block apt-daily.timer apt-daily.service apt-daily-upgrade.timer \\
+    apt-daily-upgrade.service unattended-upgrades.service >/dev/null 2>&1
 
 # The system's python3 may be too old while a newer one stands beside it.
 python=
@@ -82,12 +89,8 @@ printf %s @settings@ >"$home/settings.json"
 if [ -f "$baked" ] && echo "$sha256  $baked" | sha256sum -c >/dev/null 2>&1; then
     zip=$baked
 else
-    # New rights may take some seconds to be known everywhere: about two minutes of tries.
-    for pause in 1 2 4 8 15 30 60 last; do
-        trouble=$("$python" "$home/fetch.py" @bucket@ @key@ @region@ "$sha256" "$zip" 2>&1) && break
-        [ "$pause" != last ] || give_up "the agent cannot be fetched: $trouble"
-        sleep "$pause"
-    done
+    trouble=$("$python" "$home/fetch.py" @bucket@ @key@ @region@ "$sha256" "$zip" 2>&1) ||
+        give_up "the agent cannot be fetched: $trouble"
 fi
 rm -rf "$home/agent"
 "$python" -m zipfile -e "$zip" "$home/agent" || give_up "the agent cannot be unpacked"
@@ -99,7 +102,7 @@ cat >"$units/provision-agent.service" <<UNIT
 [Unit]
 Description=Agent of provisioner
 Wants=network-online.target
-After=network-online.target docker.service
+After=network-online.target docker.service dlami-nvme.service nvidia-fabricmanager.service nvidia-cdi-refresh.service
 OnFailure=provision-poweroff.service
 StartLimitIntervalSec=infinity
 StartLimitBurst=2
@@ -110,6 +113,7 @@ KillMode=mixed
 Environment="HOME=$root/root"
 Environment="PROVISION_ROOT=$root"
 Environment="AWS_ENDPOINT_URL=${AWS_ENDPOINT_URL:-}"
+Environment="PROVISION_DOMAIN=$PROVISION_DOMAIN"
 ExecStart="$python" "$home/agent"
 StandardOutput=journal+console
 StandardError=journal+console
@@ -188,6 +192,7 @@ def user_data(
         SCRIPT,
         sha256=shlex.quote(agent_sha256),
         endpoint=shlex.quote(endpoint),
+        domain=shlex.quote(partition(region).domain),
         settings=shlex.quote(json.dumps(settings, sort_keys=True)),
         bucket=shlex.quote(bucket),
         key=shlex.quote(folder + agent_key(agent_sha256)),

@@ -321,6 +321,8 @@ class Result:
     unresolved_host: str = ""
     #: None in results of older agents, which do not report it.
     signal_cause: SignalCause | None = None
+    #: Whether the machine itself cannot work, so that other machines of its template probably cannot either.
+    unfit: bool = False
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def dry(item: Drought, now: float) -> Drought:
 
 
 def health(item: TemplateHealth, now: float) -> TemplateHealth:
-    return _repaired(item, now, waits={"probe_at": launching.PROBE_EVERY})
+    return _repaired(item, now, ("failed_at",), waits={"probe_at": launching.PROBE_EVERY})
 
 
 def repaired(live: Live, now: float, passed_at: float | None, known: Collection[str]) -> list[records.Record]:

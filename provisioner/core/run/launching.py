@@ -22,8 +22,8 @@ from provisioner.core.run.states import State, Waiting, transition
 
 #: Maximum number of machines in one call; an instant fleet allows more, but a lost answer should concern few machines.
 LARGEST_LAUNCH = 500
-#: If this many machines in a row never report, their template launches only one machine, a probe, every PROBE_EVERY
-#: seconds.
+#: If this many machines in a row cannot begin their work, their template launches only one machine, a probe, every
+#: PROBE_EVERY seconds.
 FAILED_BOOTS = 3
 PROBE_EVERY = 3600.0
 #: A run that waits because `max_machines` machines are alive is tried again after this many seconds.
@@ -159,7 +159,7 @@ def plan_launches(
         template = _template(group, site, offers)
         sick = health.get(template.name)
         if allowed and sick and sick.failures >= FAILED_BOOTS:
-            text = f"{sick.failures} machines in a row never reported: {sick.reason}"
+            text = f"{sick.failures} machines in a row could not begin their work: {sick.reason}"
             probing = now >= sick.probe_at and all(probed.id != sick.id for probed in plan.templates)
             if probing:
                 plan.templates.append(replace(sick, probe_at=now + PROBE_EVERY))

@@ -196,14 +196,14 @@ class Plan:
                 records.append(self._event(run, advance.run))
         latest = [each.node for each in assignments if each.node.attempt == run.attempt] if settled else []
         # The machines of one attempt share a fault, which counts once.
-        counted = any(map(progress.never_reported, latest))
+        counted = any(map(progress.counts_against_template, latest))
         for each in assignments:
             node = settled.get(each.node.id, each.node)
             if node is not each.node:
                 records.append(node)
-                if progress.never_reported(node) and not counted:
+                if progress.counts_against_template(node) and not counted:
                     counted = True
-                    failing = progress.failed_boot(health.get(node.template), node)
+                    failing = progress.failed_boot(health.get(node.template), node, self.now)
                     records.append(failing)
                     health[failing.id] = replace(failing, version=failing.version + 1)
             if each.machine.end_wanted_at is not None or _works_again(each, assignments):
@@ -261,6 +261,19 @@ class Plan:
             (run, each)
             for run, each in self._assigned
             if each.node.verdict and not each.node.result and not each.machine.console
+        ]
+
+    @cached_property
+    def last_words(self) -> list[tuple[Run, Assignment]]:
+        """Nodes whose machine has ended without a report: its console is saved first, since the verdict quotes it."""
+        return [
+            (run, each)
+            for run, each in self._assigned
+            if each.machine.ended_at is not None
+            and not each.node.verdict
+            and not each.node.report
+            and not each.node.result
+            and not each.machine.console
         ]
 
     @cached_property

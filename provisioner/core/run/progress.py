@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from provisioner.core.cloud.machines import ENDING
 from provisioner.core.protocol.codec import encode
-from provisioner.core.protocol.messages import Orders, Stop, limit_of
+from provisioner.core.protocol.messages import Orders, Report, Stop, limit_of
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.parts import Gang, Limits, Retry
 from provisioner.core.recipe.recipe import Recipe
@@ -234,13 +234,20 @@ def orders_digest(wanted: Orders) -> str:
     return "" if wanted == Orders() else hashlib.sha256(encode(wanted)).hexdigest()[:16]
 
 
-def never_reported(node: Node) -> bool:
-    """Return whether the node is lost because its machine never reported."""
-    lost = node.verdict is not None and node.verdict.outcome is Outcome.LOST
-    return lost and node.report is None and not node.result and not node.reused
+def counts_against_template(node: Node) -> bool:
+    """Return whether the node is lost because its machine never reported, or could not work at all."""
+    if node.verdict is None or node.verdict.outcome is not Outcome.LOST or node.reused:
+        return False
+    return node.result.unfit if node.result else node.report is None
 
 
-def failed_boot(known: TemplateHealth | None, node: Node) -> TemplateHealth:
-    """Return the health of the node's template after one more machine never reported."""
+def began_work(report: Report | None) -> bool:
+    """Return whether the machine has begun its work, which shows that its template is sound."""
+    return report is not None and any(step is not Step.BOOT and step in report.spans for step in Step)
+
+
+def failed_boot(known: TemplateHealth | None, node: Node, now: float) -> TemplateHealth:
+    """Return the health of the node's template after one more of its machines could not work."""
     known = known or TemplateHealth(node.template)
-    return replace(known, failures=known.failures + 1, reason=node.verdict.reason if node.verdict else "")
+    reason = node.verdict.reason if node.verdict else ""
+    return replace(known, failures=known.failures + 1, reason=reason, failed_at=now)

@@ -304,13 +304,15 @@ class Drought:
 
 @dataclass(frozen=True)
 class TemplateHealth:
-    """The health of a launch template: how many of its machines in a row never reported."""
+    """The health of a launch template: how many of its machines in a row never reported, or could not work at all."""
 
     id: str
     failures: int = 0
     reason: str = ""
     #: After too many failures: when the next probe, a launch of only one machine, is allowed.
     probe_at: float = 0.0
+    #: When the last of these machines was found lost.
+    failed_at: float = 0.0
     version: int = 0
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from provisioner.core.protocol.messages import Report
 from provisioner.core.protocol.words import Step
+from provisioner.core.run.machines.console import verdict_of
 from provisioner.core.run.records import Event, KnownMachine, Node, Run
 from provisioner.core.run.states import TRANSITIONS, State, Waiting
 
@@ -181,6 +182,8 @@ def log_incomplete(run: Run, node: Node, stream: str, offset: int, at: float) ->
 
 
 def console_kept(run: Run, node: Node, console: str, at: float) -> Event:
+    if said := verdict_of(console):
+        return _of_node(run, node, f"the machine left no result; its console says: {said}", at)
     last = console.strip().rsplit("\n", 1)[-1]
     return _of_node(run, node, f"the machine left no result; its console ends: {last[:LINE]}", at)
 

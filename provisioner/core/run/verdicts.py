@@ -10,6 +10,7 @@ from provisioner.core.cloud.machines import Ending
 from provisioner.core.protocol.messages import Report, Result, limit_of
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.parts import LOGS_TIME, Limits, Retry
+from provisioner.core.run.machines.console import verdict_of
 from provisioner.core.run.machines.silence import HEARING, is_silent
 from provisioner.core.run.ranks import ACCOUNTING, stop_of
 from provisioner.core.run.records import KnownMachine, Node, Run, Verdict
@@ -171,6 +172,8 @@ def _of_ended(run: Run, node: Node, machine: KnownMachine, at: float, step: Step
         outcome, reason = Outcome.INTERRUPTED, "EC2 interrupted the spot machine"
     elif machine.ending is Ending.MISCONFIGURED and node.report is None:
         outcome, reason = Outcome.REFUSED, f"the machine could not start: {machine.reason}"
+    elif node.report is None and (said := verdict_of(machine.console)):
+        reason = f"the machine powered itself off: {said}"
     elif machine.end_wanted_for:
         reason = f"the machine was terminated: {machine.end_wanted_for}"
     return Presumption(at, Verdict(outcome, reason, at, step=step))

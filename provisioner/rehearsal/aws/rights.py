@@ -52,14 +52,15 @@ def secret_arn(region: str, id: str) -> str:
 
 def encoded(caller: Caller, action: str, resource: str) -> str:
     """Return the encoded reason of EC2's denials, different each time (STS API, "DecodeAuthorizationMessage")."""
-    context = {"principal": {"arn": _arn(caller)}, "action": action, "resource": resource}
+    context = {"principal": {"arn": arn(caller.principal)}, "action": action, "resource": resource}
     # Assumed: no policy of an installation has an explicit deny.
     said = {"allowed": False, "explicitDeny": False, "context": context, "nonce": secrets.token_hex(4)}
     return base64.urlsafe_b64encode(json.dumps(said).encode()).decode()
 
 
-def _arn(caller: Caller) -> str:
-    session = caller.principal.partition(":")[2]
+def arn(principal: str) -> str:
+    """Return the ARN of the control plane's user, or of a machine's role session."""
+    session = principal.partition(":")[2]
     return f"arn:aws:sts::{ID}:assumed-role/machine/{session}" if session else f"arn:aws:iam::{ID}:user/control"
 
 

@@ -218,6 +218,8 @@ class Conditions:
     verifications: tuple[Verification, ...] = ()
     lapses: tuple[Lapse, ...] = ()
     unheeded: tuple[Unheeded, ...] = ()
+    #: Patterns for the zones whose subnet has no way out: machines there reach no address of AWS.
+    no_way_out: tuple[str, ...] = ()
     #: Whether a replayed CreateFleet returns the same machines with different errors. Assumed: AWS does not document
     #: the answer to a replayed instant fleet.
     replay_errors: bool = False

@@ -29,7 +29,6 @@ IDLE = (
 
 #: Commands that a light machine does not have.
 ABSENT = (
-    "docker",
     "dockerd",
     "containerd",
     "nerdctl",
@@ -43,7 +42,7 @@ ABSENT = (
 )
 
 #: Commands that inspect the computer; on a light machine they show the machine's simulated properties.
-LOOKING = ("nvidia-smi", "dmesg", "lsblk")
+LOOKING = ("docker", "nvidia-smi", "dmesg", "lsblk")
 
 TELL = """#!/bin/sh
 case $1 in
@@ -62,6 +61,19 @@ exit 0
 
 ABSENT_SCRIPT = """#!/bin/sh
 echo "{name}: command not available on a light machine" >&2
+exit 127
+"""
+
+DOCKER = """#!/bin/sh
+# A light machine has no container engine, or one whose daemon is dead or hangs.
+case ${PROVISION_DOCKER:-} in
+dead)
+    echo "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?" >&2
+    exit 1
+    ;;
+hung) exec sleep infinity ;;
+esac
+echo "docker: command not available on a light machine" >&2
 exit 127
 """
 
@@ -122,6 +134,7 @@ def install(folder: Path, pipe: Path, gpus: int, real: Sequence[str]) -> None:
     scripts |= {name: ABSENT_SCRIPT.format(name=name) for name in ABSENT}
     log = shlex.quote(str(folder.parent / "var/log/dmesg"))
     scripts |= {"nvidia-smi": GPUS.format(gpus=gpus), "dmesg": DMESG.format(log=log), "lsblk": LSBLK}
+    scripts["docker"] = DOCKER
     programs = {"python3": "", "python": "", "pip3": "-m pip ", "pip": "-m pip "}
     python, packages = shlex.quote(sys.executable), shlex.quote(str(folder.parent / "packages"))
     scripts |= {

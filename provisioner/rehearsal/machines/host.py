@@ -32,6 +32,8 @@ class Guest:
     public_address: str = ""
     #: What is wrong with its GPUs, as in GpuFault; empty for nothing.
     gpu_fault: str = ""
+    #: Further lines of the machine's /etc/hosts.
+    hosts: str = ""
     #: Opens a port of this computer at which the metadata service answers this machine only, without the base path.
     open_metadata: Callable[[], int] = field(default=_nowhere, repr=False, compare=False)
 

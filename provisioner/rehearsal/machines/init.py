@@ -81,7 +81,7 @@ class Init:
         elif names[:1] in (["enable"], ["start"], ["restart"]):
             for name in names[1:]:
                 self._start(name)
-        elif names[:1] != ["daemon-reload"]:
+        elif names[:1] not in (["daemon-reload"], ["mask"]):
             print(f"light machine: ignored unsupported command: {shlex.join(words)}", flush=True)
         return True
 

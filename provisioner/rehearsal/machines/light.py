@@ -52,8 +52,9 @@ class LightHost:
 
         `gpus` returns how many GPUs an instance type shows; by default, every type shows 8. `environment` returns
         variables that are added to the machine's own, also those that simulate faults (PROVISION_GPUS,
-        PROVISION_ECC_ERRORS, PROVISION_KERNEL_LOG, PROVISION_BLOCK_DEVICES). `disk` returns the size, in bytes, of the
-        machine's own disk, or None if it has none; the disk is in this computer's memory, and exists in a sandbox only.
+        PROVISION_ECC_ERRORS, PROVISION_KERNEL_LOG, PROVISION_BLOCK_DEVICES, PROVISION_DOCKER). `disk` returns the size,
+        in bytes, of the machine's own disk, or None if it has none; the disk is in this computer's memory, and exists
+        in a sandbox only.
         Without `sandbox`, or if bubblewrap does not work, a machine is a plain process tree.
 
         With `own_networks`, each machine of a run with several of them has its own network and host name, if this
@@ -118,6 +119,10 @@ class LightHost:
         if network.has(guest.address) and self._switch is not None:
             ports = ",".join(str(urlsplit(url).port) for url in (guest.aws_url, guest.metadata_url))
             wrapper: Sequence[str] = self._connected(self._switch, folder, guest.address, ports, disk)
+        elif guest.hosts:
+            own = folder / "etc/hosts"
+            own.write_text(f"{Path('/etc/hosts').read_text()}\n{guest.hosts}")
+            wrapper = self._wrapper(folder, disk, ("--ro-bind", str(own), os.path.realpath("/etc/hosts")))
         else:
             wrapper = self._wrapper(folder, disk)
         command = [*wrapper, *PYTHON, str(HERE / "init.py"), str(folder)]

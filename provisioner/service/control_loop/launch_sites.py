@@ -66,13 +66,16 @@ class LaunchSites:
         self._lists: dict[str, tuple[PriceList, float]] = {}
         self._agent_sha256 = ""
 
-    def site(self, profile: str, types: Collection[str], listed: Collection[str] = ()) -> Site:
+    def site(
+        self, profile: str, types: Collection[str], listed: Collection[str] = (), failed_at: float = 0.0
+    ) -> Site:
         """Return the site at which to launch these instance types with this profile. Raises CloudError.
 
-        It has the list prices of the types in `listed`, as far as they are known.
+        It has the list prices of the types in `listed`, as far as they are known. `failed_at` is when a machine last
+        could not work: its role may have been made anew, so the profile is looked up again if that was not done since.
         """
         installation, policy = self._installation, self._installation.policy
-        reference, role = self.image_reference(), self.role(profile)
+        reference, role = self.image_reference(), self.role(profile, failed_at)
         image = self.image(reference)
         template = Template(
             image=image,
@@ -101,9 +104,9 @@ class LaunchSites:
         """Return the machine image; the answer may be a day old."""
         return self._known(f"image {reference}", Image, lambda: self._installation.cloud.image(reference))
 
-    def role(self, profile: str) -> Profile:
-        """Return the instance profile with its role; the answer may be a day old."""
-        return self._known(f"profile {profile}", Profile, lambda: self._installation.cloud.profile(profile))
+    def role(self, profile: str, since: float = 0.0) -> Profile:
+        """Return the instance profile with its role; the answer may be a day old, but not older than `since`."""
+        return self._known(f"profile {profile}", Profile, lambda: self._installation.cloud.profile(profile), since)
 
     def agent(self) -> tuple[str, bytes]:
         """Build the agent's archive; return its sha256 and the archive."""
@@ -194,10 +197,10 @@ class LaunchSites:
             self._lists[instance_type] = known
         return known[0]
 
-    def _known(self, key: str, kind: type[T], ask: Callable[[], T]) -> T:
+    def _known(self, key: str, kind: type[T], ask: Callable[[], T], since: float = 0.0) -> T:
         store, now = self._installation.store, self._installation.clock.now()
         found = store.remembered(key)
-        if found and _fresh(found[1], now, PLACE_TTL):
+        if found and found[1] >= min(since, now) and _fresh(found[1], now, PLACE_TTL):
             return decode(kind, found[0].encode())
         value = ask()
         store.remember(key, encode(value).decode(), now)

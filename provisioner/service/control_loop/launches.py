@@ -58,11 +58,13 @@ class Launches:
         """
         installation, now = self._installation, self._installation.now()
         causes = {run.id: run.waiting for run, _ in waiting}
+        failed_at = max((each.failed_at for each in plan.live.templates), default=0.0)
         try:
             site = self._sites.site(
                 profile,
                 {name for _, recipe in waiting for name in recipe.spec.instance_types},
                 {name for _, recipe in waiting if self._needs_prices(recipe) for name in recipe.spec.instance_types},
+                failed_at,
             )
         except CloudError as error:
             # Treat the error like the answer to a launch: a permanent error ends the runs; after others, the runs wait.

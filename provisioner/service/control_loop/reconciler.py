@@ -178,6 +178,9 @@ class Reconciler:
         current.report(plan.moves.errors)
         current.save(plan.moves.records)
         current.do(self._mailboxes.seek, plan.moves.seek)
+        if plan.last_words:
+            # The moves have changed the machines' records.
+            current.do(lambda pair: self._machines.keep_console(*pair), current.plan().last_words)
         current.attempt(lambda: self._lists.close(current))
         return bool(plan.moves.seek)
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from provisioner.agent.aws.fetch import endpoint as endpoint_of
 from provisioner.agent.aws.fetch import explained, metadata, object_url, signed
+from provisioner.core.cloud.partitions import partition
 from provisioner.rehearsal.aws.metadata import Credentials, Metadata
 from provisioner.rehearsal.machines.host import Guest
 
@@ -119,15 +120,19 @@ def test_denied_key_of_the_bucket_is_named() -> None:
     assert told.startswith("AccessDenied: the machine's role needs kms:Decrypt on the bucket's key: see `kms_keys`")
 
 
-@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1"])
 @pytest.mark.parametrize(
-    ("service", "host"), [("ssm", "ssm"), ("secretsmanager", "secretsmanager"), ("ecr", "api.ecr"), ("s3", "s3")]
+    "region", ["us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1", "us-iso-east-1", "eusc-de-east-1"]
+)
+@pytest.mark.parametrize(
+    ("service", "host"),
+    [("ssm", "ssm"), ("secretsmanager", "secretsmanager"), ("ecr", "api.ecr"), ("s3", "s3"), ("sts", "sts")],
 )
 def test_services_are_where_botocore_says(
     service: str, host: str, region: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hosts are right in every partition. For S3 in us-east-1 the agent uses the regional name, unlike botocore."""
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setenv("PROVISION_DOMAIN", partition(region).domain)
     client: Any = Session().create_client(service, region, aws_access_key_id="a", aws_secret_access_key="b")
     theirs = client.meta.endpoint_url.replace("//s3.amazonaws", "//s3.us-east-1.amazonaws")
     client.close()

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import shutil
 import socketserver
 import sys
@@ -273,3 +274,56 @@ def test_progress_is_summed_over_layers_and_bounded() -> None:
     progress.hear(event("Pull complete", "b"))
     assert progress.line(125.0) == "pulled 2.0 GB of 2.0 GB, unpacking, 2 of 3 layers"
     assert progress.end(130.0) == "pulled 2.0 GB in 30.0 s"
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder for doubles of docker, systemctl and journalctl; time passes only in pauses, a second in each."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.defpath}")
+    moment = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: moment[0])
+    monkeypatch.setattr(Tools, "sleep", lambda *_: moment.__setitem__(0, moment[0] + 1.0))
+    return tmp_path
+
+
+def double(folder: Path, name: str, script: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\necho $* >>{folder}/{name}.calls\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+#: A daemon that runs once systemd was asked to start it.
+STARTED = "[ -e $0.up ] && echo '1.47 27.3' && exit; echo 'Cannot connect to the Docker daemon'; exit 1"
+
+
+def test_docker_that_does_not_run_is_started(commands: Path, tools: Tools, said: list[str]) -> None:
+    """Some AMIs have the service disabled. The call must not wait: the unit has no time limit of its own."""
+    double(commands, "docker", STARTED)
+    double(commands, "systemctl", f"touch {commands}/docker.up")
+    assert pull.engine_version(tools) == "1.47"
+    assert (commands / "systemctl.calls").read_text() == "start --no-block docker.service\n"
+    assert said[-1] == "docker 27.3"
+
+
+def test_dead_docker_is_given_up_after_two_minutes(commands: Path, tools: Tools, said: list[str]) -> None:
+    """The reason has the unit's state, the log the end of its journal. Other machines of the template are suspect."""
+    double(commands, "docker", STARTED)
+    double(commands, "journalctl", "echo 'failed to start daemon'")
+    double(commands, "systemctl", "case $1 in show) echo ActiveState=failed; echo Result=exit-code ;; esac")
+    with pytest.raises(Ended) as caught:
+        pull.engine_version(tools)
+    ended = caught.value
+    assert (ended.outcome, ended.step, ended.unfit) == (Outcome.LOST, Step.BOOT, True)
+    assert ended.reason == (
+        "Docker did not answer within 120 s: Cannot connect to the Docker daemon (ActiveState=failed, Result=exit-code)"
+    )
+    assert "docker's journal: failed to start daemon" in said
+    assert (commands / "docker.calls").read_text().count("version") == 121
+    assert (commands / "systemctl.calls").read_text().count("start") == 4
+
+
+def test_machine_without_docker_is_given_up_at_once(commands: Path, tools: Tools) -> None:
+    double(commands, "docker", "echo 'not found' >&2; exit 127")
+    with pytest.raises(Ended) as caught:
+        pull.engine_version(tools)
+    assert (caught.value.step, caught.value.unfit) == (Step.BOOT, True)
+    assert caught.value.reason == "this machine has no container engine: not found"

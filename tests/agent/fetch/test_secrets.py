@@ -1,5 +1,6 @@
 """Secrets, files and packages as a job on a light machine finds them."""
 
+import base64
 import hashlib
 import itertools
 import json
@@ -7,6 +8,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -182,10 +184,31 @@ def test_ecr_login_uses_a_token_of_the_registrys_region(aws_url: str, monkeypatc
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws_url)
     with given():
         secrets = Secrets("us-east-1", Tools(Step.PULL, Halt(), time.time() + 60, "the limit", print))
-        login = secrets.registry_login("123456789012.dkr.ecr.eu-west-1.amazonaws.com")
-        assert login is not None
-        assert login.startswith(b"AWS:")
+        for host in ("dkr.ecr.eu-west-1.amazonaws.com", "dkr-ecr.eu-west-1.on.aws", "dkr-ecr-fips.eu-west-1.on.aws"):
+            login = secrets.registry_login(f"123456789012.{host}")
+            assert login is not None
+            assert login.startswith(b"AWS:")
         assert secrets.registry_login("ghcr.io") is None
+
+
+@pytest.mark.parametrize("domain", ["on.aws.example.com", "example.com", "amazonaws.com.example.com", "c2s.ic.gov"])
+def test_other_hosts_get_no_token_of_ecr(domain: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image's name is the user's: its host must not get a token, which reads every repository of the account."""
+    secrets = Secrets("us-east-1", Tools(Step.PULL, Halt(), time.time() + 60, "the limit", print))
+    asked: list[str] = []
+    secrets.service_of = lambda _, region: asked.append(region)
+    monkeypatch.setenv("PROVISION_DOMAIN", "amazonaws.com")
+    assert secrets.registry_login(f"123456789012.dkr.ecr.us-east-1.{domain}") is None
+    assert not asked
+
+
+def test_registry_in_this_machines_partition_gets_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = Secrets("us-iso-east-1", Tools(Step.PULL, Halt(), time.time() + 60, "the limit", print))
+    token = base64.b64encode(b"AWS:token").decode()
+    service = SimpleNamespace(call=lambda *_: {"authorizationData": [{"authorizationToken": token}]})
+    secrets.service_of = lambda *_: service
+    monkeypatch.setenv("PROVISION_DOMAIN", "c2s.ic.gov")
+    assert secrets.registry_login("123456789012.dkr.ecr.us-iso-east-1.c2s.ic.gov") == b"AWS:token"
 
 
 @pytest.mark.parametrize("value", [b"me:se:cret", b"me:se:cret\n", b'{"username": "me", "password": "se:cret"}'])

@@ -74,6 +74,33 @@ def test_builder_without_host_keys_powers_off(tmp_path: Path, keys: int) -> None
     assert done.stdout.endswith("off\n") is (keys == 0)
 
 
+def test_upgrades_are_masked_and_services_of_the_machine_start_first() -> None:
+    """An upgrade of packages reloads all units, after which jobs may lose their GPUs (nvidia-container-toolkit#48).
+
+    Seen before dlami-nvme has joined the disks, they look blank.
+    """
+    script = parts(user_data(**GOOD))["text/x-shellscript"].replace("\\\n", "")
+    [mask] = [line for line in script.splitlines() if line.startswith("systemctl mask")]
+    assert set(mask.split()) >= {
+        *("--now", "apt-daily.timer", "apt-daily.service", "apt-daily-upgrade.timer", "apt-daily-upgrade.service"),
+        "unattended-upgrades.service",
+    }
+    [after] = [line for line in script.splitlines() if line.startswith("After=")]
+    assert set(after.removeprefix("After=").split()) >= {
+        *("docker.service", "dlami-nvme.service", "nvidia-fabricmanager.service", "nvidia-cdi-refresh.service")
+    }
+
+
+@pytest.mark.parametrize(
+    ("region", "domain"),
+    [("us-east-1", "amazonaws.com"), ("cn-north-1", "amazonaws.com.cn"), ("us-iso-east-1", "c2s.ic.gov")],
+)
+def test_machine_gets_the_domain_of_its_partition(region: str, domain: str) -> None:
+    script = parts(user_data(**{**GOOD, "region": region}))["text/x-shellscript"]
+    assert f"export PROVISION_DOMAIN={domain}\n" in script
+    assert 'Environment="PROVISION_DOMAIN=$PROVISION_DOMAIN"\n' in script
+
+
 def test_no_command_is_named_by_its_path() -> None:
     """Commands are found by PATH only, so that a rehearsed machine always runs its doubles."""
     scripts = parts(user_data(**GOOD)) | parts(builder_data("ssh-ed25519 AAAA", 7200))

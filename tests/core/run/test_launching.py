@@ -188,6 +188,8 @@ def test_a_template_whose_machines_never_report_is_probed_once_an_hour() -> None
     assert {each.id for each in made.runs if each.waiting is Waiting.CONFIGURATION} == {"b", "c"}
     assert all(NOW < each.next_try_at <= NOW + 60 for each in made.runs if each.waiting)
     assert [each.probe_at for each in made.templates] == [NOW + PROBE_EVERY]
+    [text] = {each.waiting_for for each in made.runs if each.waiting}
+    assert text.startswith("3 machines in a row could not begin their work: ")
     later = plan(waiting, health=sick(probe_at=NOW + 10))
     assert not later.launches
     assert not later.templates

@@ -139,6 +139,33 @@ def test_boots_that_fail_together_are_all_counted() -> None:
     assert [(each.failures, each.version) for each in counts] == [(2, 7), (3, 8), (4, 9)]
 
 
+def test_unfit_machine_counts_against_its_template_and_a_broken_one_does_not() -> None:
+    """Docker is dead on each machine of a bad AMI; a broken GPU is the fault of one machine."""
+    for unfit, counted in ((True, [2]), (False, [])):
+        ended = node(report=report(Step.BOOT), result=result(Outcome.LOST, step=Step.BOOT, unfit=unfit))
+        known = TemplateHealth("t", failures=1, version=7)
+        plan = Plan(live(runs=[at_work()], nodes=[ended], machines=[machine()], templates=[known]), NOW + 60)
+        counts = [each for records in plan.moves.records for each in of_kind(records, TemplateHealth)]
+        assert [each.failures for each in counts] == counted
+        assert [each.failed_at for each in counts] == [NOW + 60] * len(counted)
+
+
+def test_console_of_a_machine_that_ended_without_a_report_is_read_before_the_verdict() -> None:
+    """Only such a machine: the console of any other is read after the verdict, for the archive."""
+    gone = machine(ended_at=NOW + 9)
+    shown = Plan(live(runs=[at_work(State.BOOTING)], nodes=[node()]), NOW + 10, [gone]).last_words
+    assert [each.machine.id for _, each in shown] == [gone.id]
+    others = [
+        (node(), machine()),
+        (node(report=report(Step.BOOT)), gone),
+        (node(result=result(Outcome.LOST)), gone),
+        (node(verdict=OVER), gone),
+        (node(), replace(gone, console="kept")),
+    ]
+    for each, held in others:
+        assert Plan(live(runs=[at_work(State.BOOTING)], nodes=[each]), NOW + 10, [held]).last_words == []
+
+
 def test_machines_of_one_attempt_that_never_boot_count_once() -> None:
     """They share a fault. Otherwise one run with many machines would stop all launches with its template."""
     late = {"result_sought_at": NOW + 1e6 - 1}

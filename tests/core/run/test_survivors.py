@@ -18,7 +18,7 @@ from provisioner.core.recipe.recipe import MACHINE_LIFETIMES, Recipe
 from provisioner.core.run.launch_answers import Found, adopted, answered
 from provisioner.core.run.launching import LaunchPlan, plan_launches
 from provisioner.core.run.plan import Plan
-from provisioner.core.run.progress import advance, never_reported, orders, orders_digest, wanted_end
+from provisioner.core.run.progress import advance, counts_against_template, orders, orders_digest, wanted_end
 from provisioner.core.run.records import Assignment, KnownMachine, Launch, Live, Node, Run, Verdict
 from provisioner.core.run.states import State, Waiting
 from provisioner.core.run.survivors import LONGEST, SHORTEST, kept, kept_until, may_wait
@@ -318,8 +318,8 @@ def test_reused_machine_has_its_whole_lifetime_again() -> None:
 def test_kept_machine_that_never_reports_again_does_not_count_against_its_template() -> None:
     """The template is put on probation after machines that never booted, and this one did boot."""
     lost = replace(again(survivor(0)).node, verdict=LOST)
-    assert not never_reported(lost)
-    assert never_reported(replace(lost, reused=False))
+    assert not counts_against_template(lost)
+    assert counts_against_template(replace(lost, reused=False))
 
 
 def test_orders_name_the_attempt_because_a_reused_mailbox_has_older_ones() -> None:

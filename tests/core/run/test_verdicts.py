@@ -171,6 +171,22 @@ def test_missing_result_is_presumed_by_limit_or_machine_state(
     assert presumed.verdict.reason
 
 
+def test_console_of_a_machine_that_never_reported_gives_the_reason() -> None:
+    """The machine could not write anything else. If it has reported, its result has the reason."""
+    gone = machine(**GONE, console="provision: powering off: the subnet has no way out\n[9.1] reboot: Power down")
+    told = verdicts.presume(at_work(), node(), gone, LIMITS).verdict
+    assert (told.outcome, told.reason) == (
+        Outcome.LOST,
+        "the machine powered itself off: the subnet has no way out",
+    )
+    silent = node(report=report(Step.PULL), reported_at=NOW)
+    assert "ended without a result" in verdicts.presume(at_work(), silent, gone, LIMITS).verdict.reason
+    assert (
+        "ended without a result"
+        in verdicts.presume(at_work(), node(), machine(**GONE, console="x"), LIMITS).verdict.reason
+    )
+
+
 def test_a_limit_is_named_as_the_machine_names_it() -> None:
     """The text has the recipe's field and a readable duration."""
     boot, pull = (
