@@ -2,6 +2,7 @@
 
 import errno
 import http.client
+import json
 import socket
 import ssl
 import threading
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.agent.aws import fetch
+from provisioner.agent.aws import fetch, imds
 from provisioner.agent.aws.fetch import metadata
 from provisioner.rehearsal.aws import dead_end
 from tests.agent.wire import given
@@ -108,3 +109,15 @@ def test_metadata_is_read_at_its_ipv6_address_without_ipv4(monkeypatch: pytest.M
     monkeypatch.setattr(fetch, "METADATA", fetch.METADATA[:1])
     with pytest.raises(urllib.error.URLError, match="Network is unreachable"):
         metadata("meta-data/instance-id")
+
+
+@pytest.mark.parametrize("private", [{"privateIp": None}, {}])
+def test_machine_without_ipv4_has_its_ipv6_address(private: dict[str, None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its identity document has no private IPv4 address."""
+    document = {"instanceId": "i-1", "instanceType": "g5.xlarge", "region": "r", "pendingTime": "2026-12-31T23:59:59Z"}
+    told = {
+        "dynamic/instance-identity/document": json.dumps({**document, **private}).encode(),
+        "meta-data/ipv6": b"2600:1f18::7\n",
+    }
+    monkeypatch.setattr(imds, "metadata", told.__getitem__)
+    assert imds.identity().address == "2600:1f18::7"

@@ -3,13 +3,15 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from provisioner.core.cloud.launches import LaunchRequest
 from provisioner.core.cloud.offers import Market
 from provisioner.core.protocol.messages import Stop
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.machines.listings import ASK_AGAIN
 from provisioner.core.run.plan import Plan, Senses
-from provisioner.core.run.progress import orders
+from provisioner.core.run.progress import began_work, orders
 from provisioner.core.run.records import (
     Event,
     KnownMachine,
@@ -148,6 +150,13 @@ def test_unfit_machine_counts_against_its_template_and_a_broken_one_does_not() -
         counts = [each for records in plan.moves.records for each in of_kind(records, TemplateHealth)]
         assert [each.failures for each in counts] == counted
         assert [each.failed_at for each in counts] == [NOW + 60] * len(counted)
+
+
+@pytest.mark.parametrize("step", list(Step))
+def test_template_is_sound_once_a_machine_gets_beyond_its_boot(step: Step) -> None:
+    """The first report comes before Docker has answered."""
+    assert began_work(report(step)) is (step is not Step.BOOT)
+    assert not began_work(None)
 
 
 def test_console_of_a_machine_that_ended_without_a_report_is_read_before_the_verdict() -> None:
