@@ -35,6 +35,11 @@ def first_lost(whole: Rig, run: Run) -> Node:
     return node
 
 
+def billed(whole: Rig, run: Run) -> int:
+    """Return the billed seconds of the first attempt, at most."""
+    return next(each.seconds_at_most for each in whole.service.runs.receipt(run.id).machines if each.attempt == 1)
+
+
 def console(whole: Rig, node: Node) -> str:
     [machine] = whole.service.installation.store.machines([node.instance_id])
     return machine.console
@@ -59,6 +64,7 @@ def test_machine_without_a_way_out_says_so_and_powers_off(tmp_path: Path, monkey
         assert "timed out: the subnet has no way out: it needs a route to S3" in reason
         assert "provision: powering off: the agent cannot be fetched" in console(whole, node)
         assert failures(whole, node) == 1
+        assert billed(whole, run) <= 600
 
 
 def test_role_made_anew_costs_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,5 +112,7 @@ def test_dead_docker_loses_the_attempt_and_counts_against_the_template(
         reason = "Docker did not answer within 2.4 s: Cannot connect to the Docker daemon"
         assert node.verdict.reason.startswith(reason)
         assert b"systemd is asked to start it" in whole.log(run, "system", attempt=1)
+        assert "provision: lost at boot: Docker did not answer" in whole.host.console(node.instance_id)
         assert failures(whole, node) == 1
+        assert billed(whole, run) <= 600
         assert whole.double.alive() == []

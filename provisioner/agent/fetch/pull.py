@@ -23,7 +23,7 @@ from urllib.parse import quote, urlencode
 
 from provisioner.agent.aws.fetch import limit
 from provisioner.agent.machine.disk import NO_SPACE
-from provisioner.agent.machine.tools import Tools, ask
+from provisioner.agent.machine.tools import LOOK, Answer, Tools, ask
 from provisioner.agent.outcomes import Ended, outcome_of, unresolved_host
 from provisioner.core.protocol.words import Outcome, Step
 
@@ -97,26 +97,30 @@ def engine_version(tools: Tools) -> str:
 
     An engine that gives no answer within ENGINE_LIMIT seconds is the fault of the machine.
     """
-    began, started = time.monotonic(), -START_EVERY
-    longest = limit(ENGINE_LIMIT)
-    try:
-        while (answer := ask(["docker", "version", "--format", "{{.Server.APIVersion}} {{.Server.Version}}"])).code:
-            if answer.code == NO_SUCH_COMMAND:
-                raise FileNotFoundError(answer.text)
-            waited = time.monotonic() - began
-            if waited >= longest:
-                raise _unfit(f"Docker did not answer within {longest:g} s: {answer.text}{_state_of_docker(tools)}")
-            if waited >= started + START_EVERY:
-                tools.say(f"Docker does not answer, so systemd is asked to start it: {answer.text}")
-                ask(["systemctl", "start", "--no-block", "docker.service"])
-                started = waited
-            tools.sleep(1)
-    except FileNotFoundError as error:
-        raise _unfit(f"this machine has no container engine: {error}") from error
+    began, started, longest = time.monotonic(), -START_EVERY, limit(ENGINE_LIMIT)
+    while (answer := _ask_version(longest)).code:
+        waited = time.monotonic() - began
+        if answer.code == NO_SUCH_COMMAND:
+            raise _unfit(f"this machine has no container engine: {answer.text}")
+        if waited >= longest:
+            raise _unfit(f"Docker did not answer within {longest:g} s: {answer.text}{_state_of_docker(tools)}")
+        if waited >= started + START_EVERY:
+            tools.say(f"Docker does not answer, so systemd is asked to start it: {answer.text}")
+            ask(["systemctl", "start", "--no-block", "docker.service"])
+            started = waited
+        tools.sleep(1)
     # Lines before the last one may be warnings.
     api, _, version = answer.text.splitlines()[-1].partition(" ")
     tools.say(f"docker {version}")
     return api
+
+
+def _ask_version(longest: float) -> Answer:
+    try:
+        command = ["docker", "version", "--format", "{{.Server.APIVersion}} {{.Server.Version}}"]
+        return ask(command, min(LOOK, longest))
+    except FileNotFoundError as error:
+        return Answer(NO_SUCH_COMMAND, str(error))
 
 
 def _unfit(reason: str) -> Ended:
