@@ -241,8 +241,17 @@ def counts_against_template(node: Node) -> bool:
     return node.result.unfit if node.result else node.report is None
 
 
-def began_work(report: Report | None) -> bool:
-    """Return whether the machine has begun its work, which shows that its template is sound."""
+def proven(known: TemplateHealth | None, before: Report | None, news: Report) -> TemplateHealth | None:
+    """Return the health of a template, one of whose machines has just begun its work; None if it stays as it is.
+
+    `before` is the machine's last report. The first report comes before the machine knows whether it can work.
+    """
+    if known is None or not known.failures or _began_work(before) or not _began_work(news):
+        return None
+    return replace(known, failures=0, reason="", probe_at=0.0)
+
+
+def _began_work(report: Report | None) -> bool:
     return report is not None and any(step is not Step.BOOT and step in report.spans for step in Step)
 
 

@@ -124,7 +124,9 @@ class Account:
         iam.remove_role_from_instance_profile(profile, profile)
         iam.delete_role_policy(profile, POLICY)
         iam.delete_role(profile)
-        self.role_ids[profile] = self.add_role(profile, trust, policy)
+        former, self.role_ids[profile] = self.role_ids[profile], self.add_role(profile, trust, policy)
+        if self.role_id == former:
+            self.role_id = self.role_ids[profile]
         iam.add_role_to_instance_profile(profile, profile)
 
     def set_policy(self, role: str, policy: Mapping[str, Any], name: str = POLICY) -> None:

@@ -21,7 +21,7 @@ from provisioner.core.run.machines.messages import (
     printable,
     stream_ends,
 )
-from provisioner.core.run.progress import began_work, orders_digest
+from provisioner.core.run.progress import orders_digest, proven
 from provisioner.core.run.records import Assignment, Event, Live, Node, Record, Run, Verdict
 from provisioner.core.run.work_order import work_order
 from provisioner.ports.bucket import Bucket, Entry
@@ -81,9 +81,9 @@ class Mailboxes:
                 now = installation.now()
                 counted = _told(counted, heard.report, now)
                 news += story.reported(runs[node.run], node, heard.report, now)
-                begins = began_work(heard.report) and not began_work(node.report)
-                if begins and (failing := health.pop(node.template, None)) and failing.failures:
-                    records.append(replace(failing, failures=0, reason="", probe_at=0.0))
+                if sound := proven(health.get(node.template), node.report, heard.report):
+                    records.append(sound)
+                    del health[sound.id]
             if counted is not node:
                 records += [counted, *news]
         if records:

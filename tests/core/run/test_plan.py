@@ -11,7 +11,7 @@ from provisioner.core.protocol.messages import Stop
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.machines.listings import ASK_AGAIN
 from provisioner.core.run.plan import Plan, Senses
-from provisioner.core.run.progress import began_work, orders
+from provisioner.core.run.progress import orders, proven
 from provisioner.core.run.records import (
     Event,
     KnownMachine,
@@ -155,8 +155,13 @@ def test_unfit_machine_counts_against_its_template_and_a_broken_one_does_not() -
 @pytest.mark.parametrize("step", list(Step))
 def test_template_is_sound_once_a_machine_gets_beyond_its_boot(step: Step) -> None:
     """The first report comes before Docker has answered."""
-    assert began_work(report(step)) is (step is not Step.BOOT)
-    assert not began_work(None)
+    known = TemplateHealth("t", failures=2, reason="why", probe_at=NOW, failed_at=NOW, version=7)
+    sound = TemplateHealth("t", failed_at=NOW, version=7)
+    for before in (None, report(Step.BOOT)):
+        assert proven(known, before, report(step)) == (None if step is Step.BOOT else sound)
+    assert proven(known, report(Step.PULL), report(step)) is None, "it was counted when the work began"
+    assert proven(sound, None, report(step)) is None
+    assert proven(None, None, report(step)) is None
 
 
 def test_console_of_a_machine_that_ended_without_a_report_is_read_before_the_verdict() -> None:
