@@ -228,8 +228,7 @@ def explained(error: urllib.error.HTTPError, expiration: str) -> str:
 def persistent(bucket: str, key: str, region: str, sha256: str) -> bytes:
     """Return the object, after at most BUDGET seconds of tries; raises OSError with advice."""
     got: list[bytes] = []
-    # If even the first try does not end, a name server does not answer: every connection has a time limit.
-    trouble = f"{object_url(bucket, key, region)}: {way_out(socket.gaierror())}"
+    trouble = f"{object_url(bucket, key, region)}: no answer within {limit(BUDGET):.0f} s: {way_out(OSError())}"
 
     def work() -> None:
         nonlocal trouble

@@ -98,11 +98,11 @@ def engine_version(tools: Tools) -> str:
     An engine that gives no answer within ENGINE_LIMIT seconds is the fault of the machine.
     """
     began, started, longest = time.monotonic(), -START_EVERY, limit(ENGINE_LIMIT)
-    while (answer := _ask_version(longest)).code:
+    while (answer := _ask_version(began + longest - time.monotonic())).code:
         waited = time.monotonic() - began
         if answer.code == NO_SUCH_COMMAND:
             raise _unfit(f"this machine has no container engine: {answer.text}")
-        if waited >= longest:
+        if waited >= longest and started >= 0:
             raise _unfit(f"Docker did not answer within {longest:g} s: {answer.text}{_state_of_docker(tools)}")
         if waited >= started + START_EVERY:
             tools.say(f"Docker does not answer, so systemd is asked to start it: {answer.text}")
@@ -115,10 +115,10 @@ def engine_version(tools: Tools) -> str:
     return api
 
 
-def _ask_version(longest: float) -> Answer:
+def _ask_version(left: float) -> Answer:
     try:
         command = ["docker", "version", "--format", "{{.Server.APIVersion}} {{.Server.Version}}"]
-        return ask(command, min(LOOK, longest))
+        return ask(command, min(LOOK, max(1.0, left)))
     except FileNotFoundError as error:
         return Answer(NO_SUCH_COMMAND, str(error))
 
@@ -129,9 +129,14 @@ def _unfit(reason: str) -> Ended:
 
 def _state_of_docker(tools: Tools) -> str:
     """Return the state of Docker's unit, for a reason; log the end of its journal."""
-    for line in ask(["journalctl", "--unit=docker", "--lines=20", "--no-pager", "--output=cat"]).text.splitlines():
+    try:
+        journal = ask(["journalctl", "--unit=docker", "--lines=20", "--no-pager", "--output=cat"]).text
+        shown = ask(["systemctl", "show", "docker.service", "--property=LoadState,ActiveState,SubState,Result"])
+    except OSError as error:
+        tools.say(f"the state of Docker's unit is unknown: {error}")
+        return ""
+    for line in journal.splitlines():
         tools.say(f"docker's journal: {line}")
-    shown = ask(["systemctl", "show", "docker.service", "--property=LoadState,ActiveState,SubState,Result"])
     return f" ({', '.join(shown.text.splitlines())})" if shown.text and not shown.code else ""
 
 

@@ -66,9 +66,7 @@ class LaunchSites:
         self._lists: dict[str, tuple[PriceList, float]] = {}
         self._agent_sha256 = ""
 
-    def site(
-        self, profile: str, types: Collection[str], listed: Collection[str] = (), failed_at: float = 0.0
-    ) -> Site:
+    def site(self, profile: str, types: Collection[str], listed: Collection[str] = (), failed_at: float = 0.0) -> Site:
         """Return the site at which to launch these instance types with this profile. Raises CloudError.
 
         It has the list prices of the types in `listed`, as far as they are known. `failed_at` is when a machine last
