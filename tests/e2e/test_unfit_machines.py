@@ -72,7 +72,7 @@ def test_role_made_anew_costs_one_machine(tmp_path: Path, monkeypatch: pytest.Mo
     with ailing(tmp_path, monkeypatch, {}) as whole:
         [first] = whole.done(whole.start("echo before"))
         double = whole.double
-        double.account.renew_role(double.profiles[0], double.policies["trust"], double.policies["machine"])
+        new_id = double.account.remake_role(double.profiles[0])
         [run] = whole.done(whole.start("echo after"))
         assert run.verdict is not None
         assert (run.verdict.outcome, run.attempt) == (Outcome.SUCCEEDED, 2)
@@ -81,7 +81,7 @@ def test_role_made_anew_costs_one_machine(tmp_path: Path, monkeypatch: pytest.Mo
         assert lost.verdict is not None
         assert "the role was made anew" in lost.verdict.reason
         assert (
-            lost.box.partition(":")[0] != healthy.box.partition(":")[0] == double.account.role_ids[double.profiles[0]]
+            lost.box.partition(":")[0] != healthy.box.partition(":")[0] == new_id
         )
 
 

@@ -118,17 +118,6 @@ class Account:
         """Return whether the subnet gives each of its machines a public address."""
         return str(_backend("ec2", self.region).get_subnet(subnet).map_public_ip_on_launch).lower() == "true"
 
-    def renew_role(self, profile: str, trust: Mapping[str, Any], policy: Mapping[str, Any]) -> None:
-        """Delete a profile's role, and make it anew with the same name: it gets another unique id."""
-        iam = _backend("iam", partition(self.region).name)
-        iam.remove_role_from_instance_profile(profile, profile)
-        iam.delete_role_policy(profile, POLICY)
-        iam.delete_role(profile)
-        former, self.role_ids[profile] = self.role_ids[profile], self.add_role(profile, trust, policy)
-        if self.role_id == former:
-            self.role_id = self.role_ids[profile]
-        iam.add_role_to_instance_profile(profile, profile)
-
     def set_policy(self, role: str, policy: Mapping[str, Any], name: str = POLICY) -> None:
         """Give the role an inline policy. It is only shown: what calls are allowed was decided at the start."""
         _backend("iam", partition(self.region).name).put_role_policy(role, name, json.dumps(policy))
