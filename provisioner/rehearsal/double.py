@@ -109,11 +109,12 @@ class Double:
         )
         self.account = Account(
             self.region,
-            {self.bucket: {}, **scenario.buckets},
+            {**({} if scenario.empty else {self.bucket: {}}), **scenario.buckets},
             scenario.parameters,
             scenario.secrets,
             self.policies,
             self.profiles,
+            empty=scenario.empty,
         )
         stack.callback(self.account.close)
         self._model = Model(
@@ -134,7 +135,11 @@ class Double:
         own = scenario.job_policy or rights.owners_own(
             self.region, scenario.buckets, scenario.parameters, scenario.secrets
         )
-        self.rights = Rights(self.policies["control"], [self.policies["machine"], own])
+        if scenario.empty:
+            # The machines' roles are those that the account gets later.
+            self.rights = Rights(self.policies["control"], [own], self.account.rights_of)
+        else:
+            self.rights = Rights(self.policies["control"], [self.policies["machine"], own])
         ec2 = Ec2(
             self._model,
             self._lock,
@@ -181,8 +186,8 @@ class Double:
 
     def check(self) -> None:
         """Raise ExceptionGroup with the errors of the double itself, such as a machine that could not be booted."""
-        if self._failures:
-            raise ExceptionGroup("errors in the EC2 double", self._failures)
+        if failures := [*self._failures, *self._server.failures]:
+            raise ExceptionGroup("errors in the EC2 double", failures)
 
     @property
     def url(self) -> str:
@@ -190,12 +195,21 @@ class Double:
         return self._server.url
 
     def environment(self) -> dict[str, str]:
-        """Return the environment variables with which the control plane's process uses the double as AWS."""
-        return self._environment(self._identities.control)
+        """Return the environment variables with which the control plane's process uses the double as AWS.
+
+        In an empty account they are those of the administrator, who sets it up.
+        """
+        return self._environment(self._identities.administrator if self._scenario.empty else self._identities.control)
 
     def administrator_environment(self) -> dict[str, str]:
         """Return the variables of `environment` with credentials that have all rights, as a person who sets up AWS."""
         return self._environment(self._identities.administrator)
+
+    def person_environment(self, policy: Mapping[str, Any]) -> dict[str, str]:
+        """Return the variables of `environment` with credentials of a new person, who has the rights of the policy."""
+        principal = f"person-{uuid.uuid4().hex}"
+        self.rights.grant(principal, policy)
+        return self._environment(self._identities.login(principal))
 
     def _environment(self, keys: Credentials) -> dict[str, str]:
         return {
@@ -273,7 +287,7 @@ class Double:
         with self._lock:
             profiles = [one.template.content.profile for one in self._model.every() if one.id == instance_id]
         name = profiles[0].rpartition("/")[2] if profiles else ""
-        return self.account.role_ids.get(name, self.account.role_id)
+        return self.account.role_ids.get(name) or self.account.role_id_of(name) or self.account.role_id
 
     # Time
 

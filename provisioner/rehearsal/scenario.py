@@ -59,6 +59,8 @@ class Scenario:
     job_policy: Mapping[str, Any] | None = None
     #: Scripts of scripted machines; a machine follows the first one whose job pattern fits.
     scripts: tuple[Script, ...] = (Script(),)
+    #: Whether the account has no network, no installation's bucket and no roles: `provision setup` makes them.
+    empty: bool = False
 
 
 def load(path: Path) -> Scenario:
@@ -237,6 +239,7 @@ _Text = Annotated[str, Field(min_length=1)]
 
 
 class _File(_Edge):
+    account: Literal["ready", "empty"] = "ready"
     machine: Kind = Kind.LIGHT
     boot_delay: _Duration = 0.2
     end_delay: _Duration = 0.2
@@ -301,6 +304,7 @@ class _File(_Edge):
             replay_errors=self.replay_errors,
         )
         return Scenario(
+            empty=self.account == "empty",
             conditions=conditions,
             machine=self.machine,
             buckets={

@@ -19,6 +19,7 @@ from typing import Any
 from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
+from provisioner.core.cloud.partitions import partition
 from provisioner.core.cloud.quotas import quota_with
 from provisioner.rehearsal.aws import wire
 from provisioner.rehearsal.aws.account import ID, IMAGE_PARAMETERS, Account
@@ -28,6 +29,8 @@ from provisioner.rehearsal.aws.faults import Effect, Faults, Rule, When
 from provisioner.rehearsal.aws.refused import Refused
 from provisioner.rehearsal.aws.rights import Rights, arn
 from provisioner.rehearsal.aws.signatures import Caller, Identities, service_of
+from provisioner.rehearsal.aws.stacks.api import CloudFormation
+from provisioner.rehearsal.aws.stacks.services import Services
 from provisioner.rehearsal.aws.wire import Answer, Request
 from provisioner.rehearsal.ec2.api import Ec2
 
@@ -73,6 +76,9 @@ class Server:
         """`products` gets the parameters of GetProducts (Price List API), and returns a JSON text for each product."""
         self._account, self._ec2, self._identities, self._rights = account, ec2, identities, rights
         self._products = products
+        #: By principal.
+        self._services: dict[str, Services] = {}
+        self._stacks = CloudFormation(partition(account.region).name, now)
         self._calls, self._faults, self._now = calls, faults, now
         #: Moto's app by service, cached: moto's own dispatcher searches its folders at each request.
         self._moto: Callable[[str], Any] = functools.cache(create_backend_app)
@@ -90,8 +96,17 @@ class Server:
     def start(self) -> None:
         self._thread.start()
 
+    @property
+    def failures(self) -> list[Exception]:
+        """The errors of the double itself in operations on stacks."""
+        return self._stacks.failures
+
     def close(self) -> None:
         self._closing.set()
+        # An operation on a stack makes calls to this server.
+        self._stacks.close()
+        for services in self._services.values():
+            services.close()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -140,7 +155,7 @@ class Server:
 
     def _allowed(self, environ: dict[str, Any], request: Request, caller: Caller, call: Call) -> Answer:
         self._rights.weigh(caller, call, self._ec2.resources, deleted=lambda: wire.deleted_keys(request))
-        answer = self._do(environ, request, call)
+        answer = self._do(environ, request, caller, call)
         if answer.status == 404 and call.service == "s3" and not self._rights.may_list(caller, call):
             # S3 answers 403 for a missing key if the caller may not ListBucket (Amazon S3 API, GetObject).
             raise Refused("AccessDenied", "Access Denied", 403)
@@ -159,7 +174,13 @@ class Server:
             raise NotPlayed(f"{call.service}:{call.action}")
         return call
 
-    def _do(self, environ: dict[str, Any], request: Request, call: Call) -> Answer:
+    def _do(self, environ: dict[str, Any], request: Request, caller: Caller, call: Call) -> Answer:
+        if call.service == "cloudformation":
+            return self._stack_call(caller, call)
+        if call.action == "CreateServiceLinkedRole":
+            return wire.write_query(
+                "iam", call.action, self._account.add_service_role(call.parameters["AWSServiceName"])
+            )
         if call.service == "ec2" and call.action in self._ec2.calls:
             return wire.write("ec2", call.action, self._ec2.answer(call))
         if call.action == "GetParameter" and (name := call.parameters.get("Name")) in IMAGE_PARAMETERS:
@@ -185,7 +206,18 @@ class Server:
             )
         if call.action == "GetProducts":
             return wire.write_json({"FormatVersion": "aws_v1", "PriceList": self._products(call.parameters)})
-        return self._ask_moto(environ, request, call)
+        answer = self._ask_moto(environ, request, call)
+        if call.action in ("CreateSubnet", "DeleteSubnet"):
+            self._account.note_subnets()
+        return answer
+
+    def _stack_call(self, caller: Caller, call: Call) -> Answer:
+        services = self._services.get(caller.principal)
+        if services is None:
+            # boto3 takes long to make a client, so each caller's are kept.
+            login = self._identities.login(caller.principal)
+            services = self._services.setdefault(caller.principal, Services(self.url, caller.region, login))
+        return wire.write_query("cloudformation", call.action, self._stacks.answer(call, services))
 
     def _ask_moto(self, environ: dict[str, Any], request: Request, call: Call) -> Answer:
         inner = {name: value for name, value in environ.items() if name != "HTTP_TRANSFER_ENCODING"}
@@ -225,7 +257,7 @@ def _expired(service: str) -> Refused:
             return Refused("RequestExpired", "Request has expired.", 400)
         case "s3":
             return Refused("ExpiredToken", "The provided token has expired.", 400)
-        case "iam" | "sts":
+        case "iam" | "sts" | "cloudformation":
             return Refused("ExpiredToken", "The security token included in the request is expired", 403)
         case _:
             return Refused("ExpiredTokenException", "The security token included in the request is expired", 400)

@@ -167,9 +167,11 @@ def test_ami_profile_types_and_subnets_exist(up: Raise) -> None:
     "call",
     [
         lambda rig: rig.client("ec2").stop_instances(InstanceIds=["i-0123456789abcdef0"]),
-        lambda rig: rig.client("ec2").describe_vpcs(),
+        lambda rig: rig.client("ec2").describe_nat_gateways(),
         lambda rig: rig.client("pricing").describe_services(),
-        lambda rig: rig.client("s3").put_bucket_tagging(Bucket="any-bucket", Tagging={"TagSet": []}),
+        lambda rig: rig.client("s3").put_bucket_versioning(
+            Bucket="any-bucket", VersioningConfiguration={"Status": "Enabled"}
+        ),
         lambda rig: described(rig, Filters=[{"Name": "client-token", "Values": ["x"]}, {"Name": "vpc-id"}]),
     ],
 )

@@ -3,9 +3,9 @@
 Moto's backends are global to the process, so there is one account in a process.
 """
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import moto.backends
@@ -14,6 +14,9 @@ from moto.moto_api._internal.models import moto_api_backend
 
 from provisioner.core.cloud.offers import InstanceType
 from provisioner.core.cloud.partitions import partition
+from provisioner.core.cloud.setup.stack import SPOT_ROLE, SPOT_SERVICE
+from provisioner.rehearsal.aws.calls import NotPlayed
+from provisioner.rehearsal.aws.refused import Refused
 
 #: Moto's default account.
 ID = "123456789012"
@@ -43,24 +46,33 @@ class Account:
         secrets: Mapping[str, str],
         policies: Mapping[str, Mapping[str, Any]],
         profiles: Sequence[str] = (PROFILE,),
+        *,
+        empty: bool = False,
     ) -> None:
-        """`policies` are those of `provision iam`; each instance profile has a role with its own name."""
+        """`policies` are those of `provision iam`; each instance profile has a role with its own name.
+
+        An empty account has no network and no roles; it gets them from `provision setup`.
+        """
         moto_api_backend.reset()
         self.region = region
         ec2 = _backend("ec2", region)
         #: Zones by subnet id; the default network has one subnet in each zone.
-        self.subnets: dict[str, str] = {
-            one.id: one.availability_zone for one in ec2.describe_subnets() if one.default_for_az
-        }
-        self._lead_out(ec2)
+        self.subnets: dict[str, str] = {}
+        if empty:
+            self._delete_default_network()
+        else:
+            self._lead_out(ec2)
+        self.note_subnets()
         self.image_id = str(ec2.register_image(IMAGE_NAME, "Stands for the Deep Learning Base AMI").id)
         #: The unique id of each instance profile's role, and the profile's ARN, by the profile's name.
         self.role_ids: dict[str, str] = {}
         self.profile_arns: dict[str, str] = {}
-        for profile in profiles:
-            self.add_profile(profile, policies["trust"], policies["machine"])
-        self._first, self.profile_arn = profiles[0], self.profile_arns[profiles[0]]
-        self.add_role(CONTROL_ROLE, policies["trust"], policies["control"])
+        self._first, self.profile_arn = "", ""
+        if not empty:
+            for profile in profiles:
+                self.add_profile(profile, policies["trust"], policies["machine"])
+            self._first, self.profile_arn = profiles[0], self.profile_arns[profiles[0]]
+            self.add_role(CONTROL_ROLE, policies["trust"], policies["control"])
         s3 = _backend("s3", partition(self.region).name)
         for bucket, objects in buckets.items():
             s3.create_bucket(bucket, region)
@@ -96,7 +108,7 @@ class Account:
     @property
     def role_id(self) -> str:
         """The unique id of the first instance profile's role."""
-        return self.role_ids[self._first]
+        return self.role_ids.get(self._first, "")
 
     def remake_role(self, profile: str) -> str:
         """Delete the profile's role and make it anew, with the same name and policies; return its new unique id.
@@ -118,6 +130,60 @@ class Account:
         """Return whether the subnet gives each of its machines a public address."""
         return str(_backend("ec2", self.region).get_subnet(subnet).map_public_ip_on_launch).lower() == "true"
 
+    def add_service_role(self, service: str) -> dict[str, Any]:
+        """Create EC2's role for spot machines, and return it as IAM does; moto would give it another name.
+
+        Raises Refused if it exists, as IAM would, and NotPlayed for another service.
+        """
+        if service != SPOT_SERVICE:
+            raise NotPlayed(f"a service-linked role of {service}")
+        iam = _backend("iam", partition(self.region).name)
+        if any(role.name == SPOT_ROLE for role in iam.roles.values()):
+            message = f"Service role name {SPOT_ROLE} has been taken in this account, please try a different suffix."
+            raise Refused("InvalidInput", message)
+        trust = {"Statement": [{"Effect": "Allow", "Principal": {"Service": SPOT_SERVICE}, "Action": "sts:AssumeRole"}]}
+        path = f"/aws-service-role/{SPOT_SERVICE}/"
+        role = iam.create_role(SPOT_ROLE, json.dumps(trust), path, None, None, [], None)
+        return {
+            "Role": {"Path": path, "RoleName": SPOT_ROLE, "RoleId": role.id, "Arn": role.arn, "CreateDate": 0.0},
+        }
+
+    def role_id_of(self, profile: str) -> str:
+        """Return the unique id of the role of an instance profile that was made after the start, or ""."""
+        found = _backend("iam", partition(self.region).name).instance_profiles
+        roles = [role for one in found.values() if one.name == profile for role in one.roles]
+        return str(roles[0].id) if roles else ""
+
+    def rights_of(self, role_id: str) -> list[dict[str, Any]]:
+        """Return the policies of the role with this unique id: its own, and those attached to it."""
+        iam = _backend("iam", partition(self.region).name)
+        for role in list(iam.roles.values()):
+            if role.id == role_id:
+                attached = [
+                    version.document
+                    for one in role.managed_policies.values()
+                    for version in one.versions
+                    if version.version_id == one.default_version_id
+                ]
+                return [
+                    json.loads(one) if isinstance(one, str) else one for one in [*role.policies.values(), *attached]
+                ]
+        return []
+
+    def note_subnets(self) -> None:
+        """Tell the model of EC2 which subnets there are: in a new account, those of the default network."""
+        found = {one.id: one.availability_zone for one in _backend("ec2", self.region).describe_subnets()}
+        for id in self.subnets.keys() - found.keys():
+            del self.subnets[id]
+        self.subnets.update(found)
+
+    def _delete_default_network(self) -> None:
+        ec2 = _backend("ec2", self.region)
+        for subnet in ec2.describe_subnets():
+            ec2.delete_subnet(subnet.id)
+        for vpc in ec2.describe_vpcs():
+            ec2.delete_vpc(vpc.id)
+
     def set_policy(self, role: str, policy: Mapping[str, Any], name: str = POLICY) -> None:
         """Give the role an inline policy. It is only shown: what calls are allowed was decided at the start."""
         _backend("iam", partition(self.region).name).put_role_policy(role, name, json.dumps(policy))
@@ -130,14 +196,10 @@ class Account:
     def close(self) -> None:
         moto_api_backend.reset()
 
-    @cached_property
+    @property
     def _zones(self) -> dict[str, set[str]]:
         """The zones that offer an instance type and have a subnet, by type."""
-        zones: dict[str, set[str]] = {}
-        for offering in INSTANCE_TYPE_OFFERINGS["availability-zone"].get(self.region, ()):
-            if offering["Location"] in self.subnets.values():
-                zones.setdefault(offering["InstanceType"], set()).add(offering["Location"])
-        return zones
+        return _offered(self.region, frozenset(self.subnets.values()))
 
     @property
     def instance_types(self) -> tuple[str, ...]:
@@ -159,6 +221,16 @@ class Account:
             "spot" in said.get("SupportedUsageClasses", ()),
             "cluster" in said["PlacementGroupInfo"]["SupportedStrategies"],
         )
+
+
+@functools.cache
+def _offered(region: str, zones: frozenset[str]) -> dict[str, set[str]]:
+    """Return the zones among these that offer an instance type, by type."""
+    offered: dict[str, set[str]] = {}
+    for offering in INSTANCE_TYPE_OFFERINGS["availability-zone"].get(region, ()):
+        if offering["Location"] in zones:
+            offered.setdefault(offering["InstanceType"], set()).add(offering["Location"])
+    return offered
 
 
 def _backend(service: str, region: str) -> Any:

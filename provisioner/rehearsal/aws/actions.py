@@ -27,6 +27,10 @@ class On(Enum):
     #: The role, or the managed policy, that the call reads.
     READ_ROLE = "arn:{partition}:iam::{account}:role/{read}"
     READ_POLICY = "{policy}"
+    #: The role that an instance profile gets.
+    GIVEN_ROLE = "arn:{partition}:iam::{account}:role/{given}"
+    STACK = "{stack}"
+    SERVICE_ROLE = "arn:{partition}:iam::{account}:role/{service_role}"
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,50 @@ _DESCRIBE = (
     "DescribeSubnets",
     "DescribeTags",
 )
+#: EC2's calls about networks, which moto answers. They are evaluated on `*` instead of on their resources: only the
+#: login of `provision setup` may make them, and its policy does not limit their resources.
+_NETWORKS = (
+    *("AssociateRouteTable", "AttachInternetGateway", "AuthorizeSecurityGroupEgress", "AuthorizeSecurityGroupIngress"),
+    *("CreateInternetGateway", "CreateRoute", "CreateRouteTable", "CreateSecurityGroup", "CreateSubnet", "CreateVpc"),
+    *("CreateVpcEndpoint", "DeleteInternetGateway", "DeleteRoute", "DeleteRouteTable", "DeleteSecurityGroup"),
+    *("DeleteSubnet", "DeleteVpc", "DeleteVpcEndpoints", "DescribeAvailabilityZones", "DescribeInternetGateways"),
+    *("DescribeRouteTables", "DescribeSecurityGroups", "DescribeVpcEndpoints", "DescribeVpcs"),
+    *("DetachInternetGateway", "DisassociateRouteTable", "ModifySubnetAttribute", "ModifyVpcAttribute"),
+    *("ModifyVpcEndpoint", "RevokeSecurityGroupEgress", "RevokeSecurityGroupIngress"),
+)
+#: Those of them that give their new resource tags.
+_TAGGED = ("CreateInternetGateway", "CreateRouteTable", "CreateSecurityGroup", "CreateSubnet", "CreateVpc")
+_ROLES = (
+    *("AttachRolePolicy", "CreateRole", "DeleteRole", "DeleteRolePolicy", "DetachRolePolicy", "GetRole"),
+    *("GetRolePolicy", "ListAttachedRolePolicies", "ListRolePolicies", "PutRolePolicy", "UpdateAssumeRolePolicy"),
+)
+_PROFILES = (
+    *("AddRoleToInstanceProfile", "CreateInstanceProfile", "DeleteInstanceProfile", "GetInstanceProfile"),
+    "RemoveRoleFromInstanceProfile",
+)
+_POLICIES = (
+    *("CreatePolicy", "CreatePolicyVersion", "DeletePolicy", "DeletePolicyVersion", "GetPolicy", "GetPolicyVersion"),
+    "ListPolicyVersions",
+)
+_STACKS = (
+    *("CreateStack", "DeleteStack", "DescribeStackEvents", "DescribeStackResourceDrifts", "DescribeStacks"),
+    *("DetectStackDrift", "ListStackResources", "UpdateStack"),
+)
+#: The right for each call of S3 about a bucket's configuration: their names differ (Service Authorization Reference).
+_BUCKETS = {
+    "CreateBucket": "CreateBucket",
+    "DeleteBucket": "DeleteBucket",
+    "GetBucketEncryption": "GetEncryptionConfiguration",
+    "GetBucketLifecycleConfiguration": "GetLifecycleConfiguration",
+    "GetBucketOwnershipControls": "GetBucketOwnershipControls",
+    "GetBucketTagging": "GetBucketTagging",
+    "GetPublicAccessBlock": "GetBucketPublicAccessBlock",
+    "PutBucketEncryption": "PutEncryptionConfiguration",
+    "PutBucketLifecycleConfiguration": "PutLifecycleConfiguration",
+    "PutBucketOwnershipControls": "PutBucketOwnershipControls",
+    "PutBucketTagging": "PutBucketTagging",
+    "PutPublicAccessBlock": "PutBucketPublicAccessBlock",
+}
 #: EC2's calls that are evaluated on each of their resources. Some are here only to be denied: the double does not
 #: implement them.
 _ON_RESOURCES = (
@@ -101,13 +149,23 @@ ASKS: Mapping[tuple[str, str], tuple[Ask, ...]] = {
     **{("ec2", name): () for name in _ON_RESOURCES},
     **{("ec2", name): _asks(On.ROLE, "iam:PassRole") for name in _LAUNCHES},
     ("pricing", "GetProducts"): _asks(On.ANYTHING, "pricing:GetProducts"),
-    ("iam", "GetInstanceProfile"): _asks(On.PROFILE, "iam:GetInstanceProfile"),
-    ("iam", "GetRole"): _asks(On.READ_ROLE, "iam:GetRole"),
-    ("iam", "GetRolePolicy"): _asks(On.READ_ROLE, "iam:GetRolePolicy"),
-    ("iam", "ListRolePolicies"): _asks(On.READ_ROLE, "iam:ListRolePolicies"),
-    ("iam", "ListAttachedRolePolicies"): _asks(On.READ_ROLE, "iam:ListAttachedRolePolicies"),
-    ("iam", "GetPolicy"): _asks(On.READ_POLICY, "iam:GetPolicy"),
-    ("iam", "GetPolicyVersion"): _asks(On.READ_POLICY, "iam:GetPolicyVersion"),
+    **{("ec2", name): _asks(On.ANYTHING, f"ec2:{name}") for name in _NETWORKS},
+    **{("ec2", name): _asks(On.ANYTHING, f"ec2:{name}", "ec2:CreateTags") for name in _TAGGED},
+    **{("iam", name): _asks(On.PROFILE, f"iam:{name}") for name in _PROFILES},
+    **{("iam", name): _asks(On.READ_ROLE, f"iam:{name}") for name in _ROLES},
+    **{("iam", name): _asks(On.READ_POLICY, f"iam:{name}") for name in _POLICIES},
+    ("iam", "CreateRole"): _asks(On.READ_ROLE, "iam:CreateRole", "iam:TagRole"),
+    ("iam", "AddRoleToInstanceProfile"): (
+        *_asks(On.PROFILE, "iam:AddRoleToInstanceProfile"),
+        *_asks(On.GIVEN_ROLE, "iam:PassRole"),
+    ),
+    ("iam", "CreateServiceLinkedRole"): _asks(On.SERVICE_ROLE, "iam:CreateServiceLinkedRole"),
+    ("iam", "DeleteServiceLinkedRole"): _asks(On.READ_ROLE, "iam:DeleteServiceLinkedRole"),
+    **{("cloudformation", name): _asks(On.STACK, f"cloudformation:{name}") for name in _STACKS},
+    ("cloudformation", "DescribeStackDriftDetectionStatus"): _asks(
+        On.ANYTHING, "cloudformation:DescribeStackDriftDetectionStatus"
+    ),
+    **{("s3", name): _asks(On.BUCKET, f"s3:{right}") for name, right in _BUCKETS.items()},
     ("ssm", "GetParameter"): _asks(On.PARAMETER, "ssm:GetParameter"),
     ("secretsmanager", "GetSecretValue"): _asks(On.SECRET, "secretsmanager:GetSecretValue"),
     ("ecr", "GetAuthorizationToken"): _asks(On.ANYTHING, "ecr:GetAuthorizationToken"),

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from urllib.parse import unquote
 
 from provisioner.core.cloud.partitions import partition
+from provisioner.core.cloud.setup.stack import SPOT_ROLE, SPOT_SERVICE
 from provisioner.rehearsal.aws import policy
 from provisioner.rehearsal.aws.account import ID
 from provisioner.rehearsal.aws.actions import ASKS, Ec2Resource, On, on_resource
@@ -50,6 +51,15 @@ def secret_arn(region: str, id: str) -> str:
     return id if id.startswith("arn:") else f"{first}:secret:{id}-random"
 
 
+def _stack_arn(region: str, name: str) -> str:
+    """Return the ARN of a stack from its name or ARN; `id` stands for the id that CloudFormation adds."""
+    return (
+        name
+        if name.startswith("arn:")
+        else f"arn:{partition(region).name}:cloudformation:{region}:{ID}:stack/{name}/id"
+    )
+
+
 def encoded(caller: Caller, action: str, resource: str) -> str:
     """Return the encoded reason of EC2's denials, different each time (STS API, "DecodeAuthorizationMessage")."""
     context = {"principal": {"arn": arn(caller.principal)}, "action": action, "resource": resource}
@@ -77,13 +87,26 @@ class Known(Protocol):
 class Rights:
     """The policies of the control plane and of the machines."""
 
-    def __init__(self, control: Mapping[str, Any], machine: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        control: Mapping[str, Any],
+        machine: Iterable[Mapping[str, Any]],
+        roles: Callable[[str], Iterable[Mapping[str, Any]]] = lambda _: (),
+    ) -> None:
+        """`roles` returns further policies of a machine's role, by the role's unique id."""
+        self._roles = roles
         self._control = policy.parse(control)
         self._machine = tuple(statement for one in machine for statement in policy.parse(one))
         #: The actions that the control plane's calls so far required, and those that were denied, with their resources.
         self.weighed: set[str] = set()
         self.denied: list[str] = []
+        #: Policies of further persons, by principal.
+        self._persons: dict[str, tuple[policy.Statement, ...]] = {}
         self._lock = threading.Lock()
+
+    def grant(self, principal: str, document: Mapping[str, Any]) -> None:
+        """Give a person who has no other rights those of this policy."""
+        self._persons[principal] = policy.parse(document)
 
     def weigh(self, caller: Caller, call: Call, known: Known, deleted: Callable[[], list[str]]) -> None:
         """Raise Refused with the service's own error unless every action of the call is allowed."""
@@ -123,7 +146,12 @@ class Rights:
     def _allowed(self, caller: Caller, action: str, resource: str, keys: Mapping[str, str]) -> bool:
         if caller.principal == ADMINISTRATOR:
             return True
-        statements = self._control if caller.principal == CONTROL else self._machine
+        statements = self._persons.get(caller.principal, self._machine)
+        if caller.principal == CONTROL:
+            statements = self._control
+        elif caller.principal not in self._persons:
+            role_id = caller.principal.partition(":")[0]
+            statements += tuple(one for document in self._roles(role_id) for one in policy.parse(document))
         return policy.allows(statements, action, resource, {"aws:userid": caller.principal, **keys})
 
 
@@ -132,6 +160,7 @@ def _asked(
 ) -> list[tuple[str, str, Mapping[str, str]]]:
     """Return the actions that the call requires, each with the ARN of its resource and its condition keys."""
     said, within = call.parameters, partition(caller.region)
+    role = said.get("RoleName", "")
     words = {
         "partition": within.name,
         "region": caller.region,
@@ -142,8 +171,11 @@ def _asked(
         "parameter": parameter_arn(caller.region, said.get("Name", "")),
         "secret": secret_arn(caller.region, said.get("SecretId", "")),
         "profile": said.get("InstanceProfileName", ""),
-        "read": said.get("RoleName", ""),
-        "policy": said.get("PolicyArn", ""),
+        "read": f"aws-service-role/{SPOT_SERVICE}/{SPOT_ROLE}" if role == SPOT_ROLE else role,
+        "given": role,
+        "policy": said.get("PolicyArn") or f"arn:{within.name}:iam::{ID}:policy/{said.get('PolicyName', '')}",
+        "stack": _stack_arn(caller.region, said.get("StackName", "")),
+        "service_role": f"aws-service-role/{said.get('AWSServiceName', '')}/{SPOT_ROLE}",
     }
     keys = {"s3:prefix": str(said["prefix"])} if call.service == "s3" and "prefix" in said else {}
     asked: list[tuple[str, str, Mapping[str, str]]] = []
@@ -151,10 +183,14 @@ def _asked(
         arn = resource.arn(within.name, caller.region, ID)
         asked += [(action, arn, of_it) for action, of_it in on_resource(call.action, resource)]
     for ask in ASKS[call.service, call.action]:
+        if ask.on is On.GIVEN_ROLE:
+            passed = {"iam:PassedToService": f"ec2.{within.domain}"}
+            asked.append((ask.action, ask.on.value.format(**words), passed))
+            continue
         if ask.on is On.ROLE:
-            if role := known.role_of(call):
+            if passed_on := known.role_of(call):
                 passed = {"iam:PassedToService": f"ec2.{within.domain}"}
-                asked.append((ask.action, ask.on.value.format(**words | {"role": role}), passed))
+                asked.append((ask.action, ask.on.value.format(**words | {"role": passed_on}), passed))
             continue
         named = deleted() if call.action == "DeleteObjects" else [words["key"]]
         asked += [(ask.action, ask.on.value.format(**words | {"key": key}), keys) for key in named]

@@ -56,6 +56,16 @@ class Identities:
         }
         self._lock = threading.Lock()
 
+    def login(self, principal: str) -> Credentials:
+        """Return the credentials of the control plane, the administrator or another person, who may be a new one."""
+        with self._lock:
+            for known, credentials in self._keys.values():
+                if known == principal:
+                    return credentials
+            made = Credentials(f"AKIA{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30), "", math.inf)
+            self._keys[made.access_key] = (principal, made)
+            return made
+
     def machine(self, instance_id: str) -> Credentials:
         """Return new temporary credentials of the machine's role session."""
         token = secrets.token_urlsafe(60)

@@ -11,12 +11,13 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import botocore.model
 import botocore.session
 import moto.core.parse
+from moto.core.utils import get_service_model
 
 from provisioner.rehearsal.aws.refused import Refused
 
@@ -55,8 +56,8 @@ def read(service: str, request: Request) -> tuple[str, dict[str, Any]]:
     if action not in _service(service).operation_names:
         return action, {}
     kind = moto.core.parse.EC2QueryParser if service == "ec2" else moto.core.parse.QueryParser
-    # Moto's parser is typed for moto's subclass of OperationModel, but reads only attributes of botocore's class.
-    parser: Any = kind(cast(Any, _service(service).operation_model(action)))
+    # Moto's parser needs moto's own subclass of botocore's OperationModel.
+    parser: Any = kind(get_service_model(service).operation_model(action))
     return action, dict(parser.parse({"values": form}))
 
 
@@ -119,28 +120,31 @@ def write(service: str, action: str, result: Mapping[str, Any]) -> Answer:
     return _xml(200, root)
 
 
-def write_query(service: str, action: str, result: Mapping[str, str]) -> Answer:
+def write_query(service: str, action: str, result: Mapping[str, Any]) -> Answer:
     """Return an answer with status 200 in the query protocol."""
-    root = ET.Element(f"{action}Response", xmlns=_service(service).metadata["xmlNamespace"])
+    model = _service(service)
+    root = ET.Element(f"{action}Response", xmlns=model.metadata["xmlNamespace"])
     holder = ET.SubElement(root, f"{action}Result")
-    for name, text in result.items():
-        ET.SubElement(holder, name).text = text
+    shape = model.operation_model(action).output_shape
+    if shape is not None:
+        _structure(holder, shape, result, items="member")
     return _xml(200, root)
 
 
-def _structure(parent: ET.Element, shape: Any, value: Mapping[str, Any]) -> None:
+def _structure(parent: ET.Element, shape: Any, value: Mapping[str, Any], items: str = "item") -> None:
+    """Write the fields of a structure; `items` is the protocol's name for the elements of lists."""
     for name, item in value.items():
         if item is not None:
             member = shape.members[name]
-            _value(ET.SubElement(parent, member.serialization.get("name", name)), member, item)
+            _value(ET.SubElement(parent, member.serialization.get("name", name)), member, item, items)
 
 
-def _value(element: ET.Element, shape: Any, value: Any) -> None:
+def _value(element: ET.Element, shape: Any, value: Any, items: str) -> None:
     if shape.type_name == "structure":
-        _structure(element, shape, value)
+        _structure(element, shape, value, items)
     elif shape.type_name == "list":
         for item in value:
-            _value(ET.SubElement(element, shape.member.serialization.get("name", "item")), shape.member, item)
+            _value(ET.SubElement(element, shape.member.serialization.get("name", items)), shape.member, item, items)
     elif shape.type_name == "timestamp":
         # EC2 returns whole seconds.
         element.text = datetime.fromtimestamp(int(value), UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
@@ -153,7 +157,7 @@ def _value(element: ET.Element, shape: Any, value: Any) -> None:
 def error(service: str, refused: Refused) -> Answer:
     """Return an error in the service's own format."""
     request_id = str(uuid.uuid4())
-    if service not in ("ec2", "s3", "iam", "sts"):
+    if service not in ("ec2", "s3", "iam", "sts", "cloudformation"):
         said = json.dumps({"__type": refused.code, "message": refused.message}).encode()
         return Answer(refused.status, (("Content-Type", "application/x-amz-json-1.1"),), said)
     root = ET.Element({"ec2": "Response", "s3": "Error"}.get(service, "ErrorResponse"))
