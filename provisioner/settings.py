@@ -5,13 +5,14 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
 from provisioner.core.access.owner_limits import MIB, OwnerLimits
 from provisioner.core.cloud.caps.budget import Caps
 from provisioner.core.cloud.policies import PolicyValues
+from provisioner.core.cloud.setup.stack import Wishes
 from provisioner.core.errors import Invalid
 from provisioner.core.recipe import errors
 from provisioner.core.recipe.defaults import RecipeDefaults
@@ -219,8 +220,33 @@ class Settings(_Part):
         return self.owner or getpass.getuser()
 
 
-def load(path: str | None = None) -> Settings:
-    """Read the settings in `path`, $PROVISION_SETTINGS, or the first of the usual files that exists; raises Invalid."""
+class BeforeSetup(Settings):
+    """The settings of an account that is not set up yet: they may lack what `provision setup` fills in."""
+
+    bucket: OwnName = ""
+    subnets: tuple[OwnName, ...] = ()
+
+    def setup_wishes(self, vpc: str, sso_profile: str | None) -> Wishes:
+        return Wishes(
+            installation=self.installation,
+            region=self.region,
+            bucket=self.bucket,
+            subnets=self.subnets,
+            profile=self.instance_profile,
+            security_groups=self.security_groups,
+            roles=self.policy_values.roles,
+            profile_groups=self.profile_security_groups,
+            vpc=vpc,
+            sso_profile=sso_profile,
+        )
+
+
+#: `Settings`, or its form before the account is set up.
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def find(path: str | None = None) -> Path:
+    """Return `path`, $PROVISION_SETTINGS, or the first of the usual files that exists; raises Invalid."""
     named = path or os.environ.get("PROVISION_SETTINGS")
     candidates = [Path(place).expanduser() for place in ((named,) if named else _PLACES)]
     found = next((candidate for candidate in candidates if candidate.is_file()), None)
@@ -230,11 +256,31 @@ def load(path: str | None = None) -> Settings:
             f"no settings in {where}; write them with `provision init`, or set PROVISION_URL and PROVISION_TOKEN for a"
             ' server; without an AWS account: eval "$(provision rehearse --background)"'
         )
+    return found
+
+
+def load(path: str | None = None) -> Settings:
+    """Read the settings in the file that `find` returns; raises Invalid."""
+    return _read(find(path), Settings)
+
+
+def load_before_setup(path: str | None = None) -> BeforeSetup:
+    """Read the settings in the file that `find` returns, also if it lacks what setup fills in; raises Invalid."""
+    return _read(find(path), BeforeSetup)
+
+
+def _read(found: Path, kind: type[SettingsT]) -> SettingsT:
     try:
         # Resolve symbolic links: all links to one settings file must lead to one store.
         context = {"folder": found.resolve().parent}
-        return Settings.model_validate(tomllib.loads(found.read_text(encoding="utf-8-sig")), context=context)
+        return kind.model_validate(tomllib.loads(found.read_text(encoding="utf-8-sig")), context=context)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"{found}: {error}") from error
     except ValidationError as error:
-        raise errors.invalid(str(found), errors.told(error, Settings), {}) from error
+        lacks = [str(one["loc"][0]) for one in error.errors() if one["type"] == "missing"]
+        if len(lacks) == error.error_count() and set(lacks) <= {"bucket", "subnets"}:
+            what = " and ".join(f"`{name}`" for name in lacks)
+            raise Invalid(
+                f"{found}: no {what}: run `provision setup`, which makes what is missing and writes its names here"
+            ) from error
+        raise errors.invalid(str(found), errors.told(error, kind), {}) from error

@@ -17,19 +17,21 @@ from provisioner.adapters.s3 import S3
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.adapters.system import RandomIds, SystemClock, ThreadPool, this_user
 from provisioner.core.access.callers import Caller
+from provisioner.core.cloud.machines import MachineState
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.words import Engine
 from provisioner.ports.journal import Journal
 from provisioner.ports.meter import Meter, Unmetered
 from provisioner.service.control import Parts, Service
 from provisioner.service.installation import Installation, Policy, WayIn
-from provisioner.settings import Settings
+from provisioner.settings import BeforeSetup, Settings
 
 # Each function imports what it alone needs: most commands need little, and importing everything takes longer than their
 # work.
 if TYPE_CHECKING:
     from provisioner.adapters.backup import About
     from provisioner.adapters.iam import Difference
+    from provisioner.adapters.stack.setup import Setup
     from provisioner.service.ami.collection import Amis
     from provisioner.service.collectors.reaper import Reaped
     from provisioner.service.control_loop.launch_sites import LaunchSites
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 #: Seconds after which a machine without a work order powers off: twice what the slowest GPU type needs to boot.
 BOOT_FUSE = 1200.0
 REAPER_GRACE = 900.0
+#: Seconds between two looks at a stack of CloudFormation, most of whose resources take longer.
+SETUP_INTERVAL = 2.0
 
 
 def service(
@@ -253,6 +257,54 @@ def resources_of_others(settings: Settings) -> Mapping[str, Mapping[str, int]]:
 
     with contextlib.closing(_session(settings)) as session:
         return Iam(session).of_others(settings.installation)
+
+
+def setup(settings: BeforeSetup, vpc: str, sso_profile: str | None) -> Setup:
+    """Return what sets up the account for these settings, with this process's own login.
+
+    `vpc` is the id of an existing VPC, `default` or "". `sso_profile` is the one that the control plane uses: "" for
+    a role of its own, and None for that of the existing stack.
+    """
+    from dataclasses import replace
+
+    from provisioner.adapters import policy_templates
+    from provisioner.adapters.stack.calls import SetupCalls
+    from provisioner.adapters.stack.cloudformation import Stacks
+    from provisioner.adapters.stack.setup import Setup
+    from provisioner.core.cloud.policies import filled
+    from provisioner.core.cloud.setup.stack import stack_name
+
+    calls = SetupCalls(_session(settings))
+    interval = settings.rehearsal.busy_interval if settings.rehearsal else SETUP_INTERVAL
+    return Setup(
+        calls,
+        Stacks(calls, stack_name(settings.installation), interval=interval),
+        settings.setup_wishes(vpc, sso_profile),
+        lambda bucket: filled(policy_templates.templates(), replace(settings.policy_values, bucket=bucket)),
+    )
+
+
+def sso_role(profile: str) -> str:
+    """Return the permission set of an SSO profile of this computer's AWS configuration; raises Invalid."""
+    from provisioner.adapters.stack.setup import sso_role
+
+    return sso_role(profile)
+
+
+def alive(settings: BeforeSetup) -> list[str]:
+    """Return what of the installation is not over: its machines, and the unfinished runs of the store, if there is one.
+
+    A machine that is shutting down still uses its network.
+    """
+    session = _session(settings)
+    with contextlib.closing(session):
+        listed = Ec2(settings.installation, session, settings.subnets).machines().machines
+    found = [f"machine {one.id} ({one.state})" for one in listed if one.state is not MachineState.TERMINATED]
+    if settings.bucket and settings.store_path.exists():
+        opened = service(settings)
+        with contextlib.closing(opened):
+            found += ["runs that are not done (`provision runs`)"] if opened.operator.unfinished() else []
+    return found
 
 
 def reap(settings: Settings, journal: Journal | None) -> Sequence[Reaped]:

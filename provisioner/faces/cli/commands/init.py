@@ -54,7 +54,7 @@ def init(
     if what is What.RECIPE:
         streams.say(f"next: provision apply {path}")
     else:
-        streams.say("next: fill in bucket, subnets and instance_profile; config/README.md describes the first steps")
+        streams.say("next: provision setup, then provision check")
 
 
 def _settings(values: dict[str, str]) -> str:

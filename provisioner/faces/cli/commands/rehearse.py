@@ -61,9 +61,7 @@ SETTINGS = """\
 # Made by `provision rehearse`: the double is this installation's cloud.
 installation = "{installation}"
 region = "{region}"
-bucket = "{bucket}"
-subnets = {subnets}
-store = {store}
+{made}store = {store}
 owner = "rehearsal"
 checkpoint_url = "s3://{checkpoints}/"
 
@@ -184,12 +182,14 @@ def _cloud(
             own_networks=not shared_network,
         )
         with Double(told, host) as double:
+            bucket = f"{double.bucket}/{double.prefix}".rstrip("/")
             text = SETTINGS.format(
                 installation=double.installation,
                 region=double.region,
-                bucket=f"{double.bucket}/{double.prefix}".rstrip("/"),
-                # A JSON string or list of strings is TOML as well.
-                subnets=json.dumps(list(double.account.subnets)),
+                # `provision setup` adds these lines if the account is empty. A JSON string or list is TOML as well.
+                made=""
+                if told.empty
+                else f'bucket = "{bucket}"\nsubnets = {json.dumps(list(double.account.subnets))}\n',
                 store=json.dumps(str(folder / "store.db")),
                 checkpoints=CHECKPOINTS,
                 url=double.url,
