@@ -80,9 +80,7 @@ def test_role_made_anew_costs_one_machine(tmp_path: Path, monkeypatch: pytest.Mo
         lost, healthy = whole.service.installation.store.nodes(run.id)
         assert lost.verdict is not None
         assert "the role was made anew" in lost.verdict.reason
-        assert (
-            lost.box.partition(":")[0] != healthy.box.partition(":")[0] == new_id
-        )
+        assert lost.box.partition(":")[0] != healthy.box.partition(":")[0] == new_id
 
 
 def test_role_that_may_not_write_ends_the_machine_before_the_pull(

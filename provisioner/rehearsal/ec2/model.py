@@ -224,19 +224,11 @@ class Model:
         asked = template.content.public
         public = f"127.{place(number)}" if (self._assigns(subnet) if asked is None else asked) else ""
         private = self._address(number, request.together)
-        born, ill = (Change(MachineState.PENDING, now),), self._befalls(self.conditions.gpu_faults, offer)
+        born, tags = (Change(MachineState.PENDING, now),), dict(request.tags)
+        ill = self._befalls(self.conditions.gpu_faults, offer)
+        fault, group = ill.fault if ill else "", request.group
         self._instances[instance_id] = Instance(
-            instance_id,
-            offer,
-            subnet,
-            private,
-            public,
-            template,
-            token,
-            dict(request.tags),
-            born,
-            group=request.group,
-            gpu_fault=ill.fault if ill else "",
+            instance_id, offer, subnet, private, public, template, token, tags, born, group=group, gpu_fault=fault
         )
         self._plan(now + self.conditions.boot_delay, self._run, instance_id)
         if breakdown := self._befalls(self.conditions.breakdowns, offer):
