@@ -31,6 +31,11 @@ READY = "Completed"
 #: The values of the fabric's status that are no error, once it is READY.
 NO_ERROR = frozenset({"Success", "N/A", ""})
 
+#: The device of an NVLink switch, and the service that sets switches up. GPUs older than Hopper, as in p4d, report no
+#: state of the fabric (assumed): there only the service shows it.
+SWITCH = Path("/dev/nvidia-nvswitch0")
+MANAGER = "nvidia-fabricmanager"
+
 #: The folders for descriptions of devices, which Docker reads ("Container Device Interface devices"), and the file that
 #: NVIDIA's toolkit writes ("Support for Container Device Interface").
 CDI_FOLDERS = ("etc/cdi", "var/run/cdi")
@@ -54,6 +59,7 @@ class _Check:
         self._node.say(f"checking the GPUs, for at most {self._patience:.0f} s")
         words = self._count()
         self._memory()
+        self._manager()
         self._fabric()
         self._node.say("; ".join([words, *map(str, xids.xids(kernel.messages()))]))
 
@@ -89,12 +95,25 @@ class _Check:
             waiting = [state for state, _ in found if state in NOT_READY]
             if not waiting:
                 return
-            self._look()
-            if time.monotonic() >= self._began + self._patience:
-                states = ", ".join(dict.fromkeys(waiting))
-                reason = f"was not ready within {self._patience:.0f} s ({states}): CUDA would fail with error 802"
-                raise _lost(f"the GPUs' NVLink fabric {reason}")
-            time.sleep(OFTEN)
+            self._pause(", ".join(dict.fromkeys(waiting)))
+
+    def _manager(self) -> None:
+        """Wait until the fabric manager has begun, on a machine with NVLink switches."""
+        while SWITCH.exists():
+            answer = ask(["systemctl", "is-active", MANAGER])
+            if answer.text == "failed":
+                raise _lost(f"{MANAGER} failed: CUDA would fail with error 802")
+            if answer.text != "activating":
+                return
+            self._pause(f"{MANAGER} is still starting")
+
+    def _pause(self, state: str) -> None:
+        """Wait a moment for the NVLink fabric, which is in this state; raise Ended if the time of the check is over."""
+        self._look()
+        if time.monotonic() >= self._began + self._patience:
+            reason = f"was not ready within {self._patience:.0f} s ({state}): CUDA would fail with error 802"
+            raise _lost(f"the GPUs' NVLink fabric {reason}")
+        time.sleep(OFTEN)
 
     def _ask(self, *options: str) -> Answer:
         """Ask the driver, within the time that is left for the check."""

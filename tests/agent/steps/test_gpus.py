@@ -1,6 +1,7 @@
 """The check of the GPUs before the pull, the watch over them while the job runs, and Docker's way to find them."""
 
 import os
+import re
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,8 +11,9 @@ import pytest
 
 from provisioner.agent.machine.paths import Paths
 from provisioner.agent.machine.xids import broken, place, xids
-from provisioner.agent.outcomes import outcome_of
+from provisioner.agent.outcomes import Ended, Halt, outcome_of
 from provisioner.agent.slots.gpu_shares import may_use_broken_gpu
+from provisioner.agent.steps import gpus
 from provisioner.agent.steps.gpus import describe_gpus, fabric
 from provisioner.core.protocol.messages import Orders, Stop
 from provisioner.core.protocol.words import Engine, Outcome, Step
@@ -140,6 +142,47 @@ def test_fabric_that_becomes_ready_lets_the_job_begin(site: Site, tmp_path: Path
     ready.touch()
     site.wait_off(machine)
     assert site.result(machine).outcome is Outcome.SUCCEEDED, site.result(machine).reason
+
+
+#: Drops an argument for each earlier call, but not the last one.
+NEXT = 'n=$(wc -l <"$0.asked"); while [ "$n" -gt 1 ] && [ $# -gt 1 ]; do shift; n=$((n - 1)); done'
+
+
+@pytest.mark.parametrize(
+    ("states", "reason"),
+    [
+        ("activating active", ""),
+        ("inactive", ""),
+        ("activating failed", "nvidia-fabricmanager failed"),
+        (
+            "activating activating activating",
+            "fabric was not ready within 1 s (nvidia-fabricmanager is still starting)",
+        ),
+    ],
+)
+def test_fabric_manager_is_awaited_where_there_are_nvlink_switches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, states: str, reason: str
+) -> None:
+    """The GPUs of p4d report no state of the fabric. A manager that is no service of systemd is not judged."""
+    answers = {
+        "systemctl": f'set -- {states}; echo >>"$0.asked"; {NEXT}; echo "$1"',
+        "nvidia-smi": 'case $1 in --list-gpus) echo "GPU 0: A100" ;; *) echo "    Fabric" ;; esac',
+        "dmesg": "",
+    }
+    for name, script in answers.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PROVISION_GPU_CHECK", "1" if "within" in reason else "600")
+    monkeypatch.setattr(gpus, "OFTEN", 0.3)
+    monkeypatch.setattr(gpus, "SWITCH", tmp_path)
+    node: Any = SimpleNamespace(order=SimpleNamespace(gpus=1), halt=Halt(), say=lambda _: None)
+    if not reason:
+        gpus.check_gpus(node)
+        return
+    with pytest.raises(Ended, match=re.escape(reason)) as ended:
+        gpus.check_gpus(node)
+    assert ended.value.outcome is Outcome.LOST
 
 
 def test_a_stop_ends_a_check_that_hangs(site: Site) -> None:
