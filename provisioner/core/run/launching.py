@@ -50,7 +50,7 @@ class Site:
 
     def price(self, offer: Offer) -> float | None:
         """Return the known price of an hour, in US dollars, or None."""
-        listed = self.on_demand.get(offer.instance_type) if offer.market is Market.ON_DEMAND else None
+        listed = None if offer.market is Market.SPOT else self.on_demand.get(offer.instance_type)
         known = listed or self.catalog.prices.get(offer)
         return known.dollars if known else None
 

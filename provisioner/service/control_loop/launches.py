@@ -88,7 +88,7 @@ class Launches:
         """Return whether a launch for the recipe needs the list prices of its types, which are read slowly."""
         spec, capped = recipe.spec, self._installation.policy.caps.dollars_a_day is not None
         limited = capped or spec.limits.cost is not None or spec.placement.max_price is not None
-        return limited and Market.ON_DEMAND in spec.markets
+        return limited and spec.markets != (Market.SPOT,)
 
     def hold(self, plan: Plan, error: NeedsOperator, epoch: int) -> None:
         """Store that the due runs wait for the operator, without a call to the cloud."""
