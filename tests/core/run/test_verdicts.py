@@ -197,27 +197,6 @@ def test_a_limit_is_named_as_the_machine_names_it() -> None:
     assert pull == "clone took longer than limits.pull of 400 s, and the agent did not stop it"
 
 
-@pytest.mark.parametrize(
-    ("name", "boot"),
-    [("g4dn.xlarge", 300.0), ("g4dn.metal", 1500.0), ("c7i.metal-24xl", 1500.0), ("metal.xlarge", 300.0)],
-)
-def test_bare_metal_has_longer_to_boot(name: str, boot: float) -> None:
-    """Its firmware checks the hardware for up to 20 minutes: three paid boots would hold the template for everybody."""
-    bare = machine(offer=replace(machine().offer, instance_type=name))
-    presumed = verdicts.presume(at_work(), node(), bare, LIMITS)
-    assert presumed.at == NOW + boot
-    assert f"limits.boot of {boot / 60:.0f} min" in presumed.verdict.reason
-    assert verdicts.first_report_due(node(), bare, LIMITS) == NOW + boot
-    patient = LIMITS.model_copy(update={"boot": 1600.0})
-    assert verdicts.first_report_due(node(), bare, patient) == NOW + 1600
-
-
-def test_machine_lifetime_covers_the_boot_of_the_slowest_type() -> None:
-    plain, mixed = (recipe(placement={"instance_types": types}).spec for types in ([], ["g4dn.metal"]))
-    assert mixed.machine_lifetime == mixed.lifetime == plain.lifetime + 900
-    assert mixed.limits.boot == plain.limits.boot
-
-
 def test_silence_is_given_up_when_the_recipe_says_so() -> None:
     """A machine is not given up earlier, during an outage of the control plane, or if it never reported."""
     limits = LIMITS.model_copy(update={"silence": 200.0})
