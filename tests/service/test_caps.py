@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from provisioner.core.cloud.caps.budget import DAY, Caps
+from provisioner.core.cloud.machines import MachineState
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import KnownMachine, Launch, Run
 from provisioner.core.run.states import State, Waiting
@@ -341,6 +342,20 @@ def test_earlier_attempts_count_for_limits_cost() -> None:
     assert found
     assert found.attempt > 1
     assert (here.runs.receipt(run.id).dollars_at_most or 9.0) <= 0.3
+
+
+def test_a_machine_ends_itself_at_limits_cost_while_the_control_plane_is_away() -> None:
+    """Its fuse leaves ten minutes to ship the log, so a control plane that works comes first."""
+    here = world(script=Script(command=50_000.0))
+    run = here.start(limits={"cost": "0.25", "runtime": "20h"})
+    step(here)
+    here.advance(20_000.0)
+    (machine,) = here.model.every()
+    assert machine.state is MachineState.TERMINATED
+    assert 900.0 < machine.history[-1].at - machine.launch_time <= 900.0 + 600.0 + 60.0
+    here.run()
+    assert ended(here, run)[0] is Outcome.TIMED_OUT
+    assert len(here.model.every()) == 1
 
 
 def test_a_user_may_stop_a_run_that_has_a_limit() -> None:

@@ -1,6 +1,7 @@
 """Read the recipe of a run, and make the work orders of its nodes."""
 
 import functools
+import math
 from collections.abc import Iterable, Mapping
 
 from provisioner.core.errors import Invalid
@@ -48,10 +49,12 @@ def work_order(
     terms: RecipeDefaults,
     authorized_key: str = "",
     used_before: float = 0.0,
+    paid_for: float | None = None,
 ) -> WorkOrder:
     """Return the work order of one node with all values resolved: the agent never gets the recipe.
 
-    `used_before` is how long the machine has existed for earlier attempts of the run, in seconds.
+    `used_before` is how long the machine has existed for earlier attempts of the run, in seconds. `paid_for` is how
+    long it may exist under `limits.cost`, if that is set.
     """
     spec, limits = recipe.spec, recipe.spec.bounds
     repositories = granted.repositories(spec, terms)
@@ -76,7 +79,7 @@ def work_order(
         setup_limit=limits.setup,
         runtime_limit=limits.runtime,
         stop_grace=limits.stop_grace,
-        lifetime=used_before + spec.lifetime,
+        lifetime=min(used_before + spec.lifetime, math.inf if paid_for is None else paid_for),
         secrets=tuple(Secret(each.name, each.attachment, each.location) for each in spec.secrets),
         config_files=tuple(ConfigFile(path, each.content, each.mode) for path, each in spec.config_files.items()),
         packages=Packages(

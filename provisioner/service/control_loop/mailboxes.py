@@ -137,8 +137,13 @@ class Mailboxes:
 
     # Out
 
-    def put_work(self, run: Run, recipe: Recipe, held: Assignment, gpus: int) -> Sequence[Record]:
-        """Write the node's work order; return the node as lost if another work order is in the mailbox."""
+    def put_work(
+        self, run: Run, recipe: Recipe, held: Assignment, gpus: int, paid_for: float | None = None
+    ) -> Sequence[Record]:
+        """Write the node's work order; return the node as lost if another work order is in the mailbox.
+
+        `paid_for` is as in `work_order`.
+        """
         installation = self._installation
         policy, keys, node = installation.policy, installation.keys, held.node
         launched_at = held.machine.launch_time if node.reused else None
@@ -153,6 +158,7 @@ class Mailboxes:
                 terms=policy.terms,
                 authorized_key=keys.public(run.id, node.attempt) if keys else "",
                 used_before=0.0 if launched_at is None else node.bound_at - launched_at,
+                paid_for=paid_for,
             )
         )
         key, now = work_key(node.box, node.later), installation.now()

@@ -11,6 +11,7 @@ from dataclasses import replace
 from provisioner.core.errors import CloudError, NeedsOperator, Transient
 from provisioner.core.protocol.keys import log_folder
 from provisioner.core.run import clock_repair, progress, story
+from provisioner.core.run.machines import costs
 from provisioner.core.run.machines.silence import Hearing, are_we_deaf, is_silent
 from provisioner.core.run.plan import Senses
 from provisioner.core.run.records import Assignment, KnownMachine, Launch, Live, Node, Record, Run
@@ -130,15 +131,17 @@ class Reconciler:
         return self._launch(current, repeat=False)
 
     def _put_work(self, current: Pass) -> None:
+        plan = current.plan()
+
         def put(item: tuple[Run, Node, KnownMachine]) -> Sequence[Record]:
             run, node, machine = item
             recipe = loaded(run.recipe)
             types = self._sites.catalog(recipe.spec.instance_types).types
-            return self._mailboxes.put_work(
-                run, recipe, Assignment(node, machine), types[machine.offer.instance_type].gpus
-            )
+            gpus = types[machine.offer.instance_type].gpus
+            paid_for = costs.paid_for(plan.assignments[run.id], machine, recipe, plan.now)
+            return self._mailboxes.put_work(run, recipe, Assignment(node, machine), gpus, paid_for)
 
-        current.do(put, current.plan().work)
+        current.do(put, plan.work)
 
     def _observe(self, current: Pass) -> None:
         """List the machines, read their reports, and read EC2's status checks of silent machines, if these are few."""

@@ -7,7 +7,7 @@ from provisioner.core.cloud.caps.affording import Terms
 from provisioner.core.cloud.caps.budget import DAY, Budget, Use, budget, dollars
 from provisioner.core.protocol.messages import Stop
 from provisioner.core.protocol.words import Outcome
-from provisioner.core.recipe.parts import Limits
+from provisioner.core.recipe.parts import LOGS_TIME, Limits
 from provisioner.core.recipe.recipe import Recipe, Spec
 from provisioner.core.run.machines.messages import LONGEST_LIFE
 from provisioner.core.run.records import Assignment, KnownMachine, Live, Run
@@ -60,6 +60,21 @@ def least(limits: Limits) -> float:
 def reserve(limits: Limits) -> float:
     """Return the seconds between the order to stop a run and the end of its machines."""
     return limits.stop_grace + CLOSING
+
+
+def paid_for(held: Sequence[Assignment], machine: KnownMachine, recipe: Recipe, now: float) -> float | None:
+    """Return the seconds, from its launch, for which a machine may exist under `limits.cost`; None without a limit.
+
+    The machine ends itself then, if the control plane is away and cannot stop the run. `held` are the run's nodes of
+    all attempts. The time to ship the log is added, so that the order to stop comes first.
+    """
+    machines = {each.machine.id: each.machine for each in held}.values()
+    hourly = sum(use_of(each, now).hourly for each in machines if each.ending_at is None and each.ended_at is None)
+    if recipe.spec.limits.cost is None or not hourly:
+        return None
+    used = sum(use_of(each, now).until(now).dollars for each in machines)
+    left = max(0.0, recipe.spec.limits.cost - used) / hourly * 3600
+    return now + left + LOGS_TIME - (machine.launch_time or machine.bound_at)
 
 
 def limited(run: Run, held: Sequence[Assignment], recipe: Recipe | None, now: float) -> Run:
