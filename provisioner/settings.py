@@ -16,7 +16,7 @@ from provisioner.core.cloud.setup.stack import Wishes
 from provisioner.core.errors import Invalid
 from provisioner.core.recipe import errors
 from provisioner.core.recipe.defaults import RecipeDefaults
-from provisioner.core.recipe.fields import SecretName, dollars_or_never
+from provisioner.core.recipe.fields import UNRESERVED, Reservation, SecretName, dollars_or_never
 from provisioner.core.recipe.git import KNOWN_HOST
 from provisioner.core.recipe.kinds import matching
 
@@ -162,6 +162,9 @@ class Settings(_Part):
     max_dollars_a_day: Annotated[float | None, BeforeValidator(dollars_or_never)] = 200.0
     #: Whether machines whose price is unknown may be launched although a cap applies. They count as free.
     allow_unknown_price: bool = False
+    #: A capacity reservation, a Capacity Block, or a group of these. On-demand jobs of its instance types use it, if
+    #: their recipe names no other one.
+    reservation: Reservation | None = None
     #: The store's file; if unset, it is in ~/.local/share/provision.
     store: LocalPath | None = None
     #: The owner of recipes that name none; empty: the name of this Unix user.
@@ -185,6 +188,7 @@ class Settings(_Part):
             checkpoint_url=self.checkpoint_url and self.checkpoint_url.rstrip("/") + "/",
             subnets=self.subnets,
             max_machines=self.max_machines,
+            reservation="" if self.reservation in (None, UNRESERVED) else self.reservation or "",
         )
 
     @property

@@ -15,6 +15,7 @@ from provisioner.core.cloud.machines import Listing, Machine
 from provisioner.core.cloud.offers import Catalog
 from provisioner.core.cloud.placement_groups import PlacementGroup
 from provisioner.core.cloud.prices import PriceList
+from provisioner.core.cloud.reserved.reservations import Reservation
 from provisioner.core.errors import CloudError
 
 
@@ -36,6 +37,9 @@ class Cloud(Protocol):
 
     def profile(self, name: str) -> Profile:
         """Return the instance profile of that name, with its role's unique id."""
+
+    def reservations(self, reference: str) -> tuple[Reservation, ...]:
+        """Return the capacity reservation with the id `cr-…`, or those in the group with this ARN that are not over."""
 
     def launch(self, request: LaunchRequest) -> LaunchAnswer:
         """Request `request.count` machines in one call without retries.

@@ -27,6 +27,7 @@ from provisioner.rehearsal.ec2.conditions import (
     PriceRule,
     Quota,
     Rebalance,
+    Reserved,
     Unheeded,
     Verification,
     Where,
@@ -234,6 +235,17 @@ class _Unheeded(_Fitting):
     times: Annotated[int, Field(ge=1)] = 1
 
 
+class _Reserved(_Edge):
+    id: str
+    type: str
+    zone: str
+    machines: Annotated[int, Field(ge=1)]
+    at: _Duration = 0.0
+    ends: _Duration | None = None
+    block: bool = False
+    group: str = ""
+
+
 #: A value of SSM or Secrets Manager; neither service accepts an empty one.
 _Text = Annotated[str, Field(min_length=1)]
 
@@ -266,6 +278,7 @@ class _File(_Edge):
     lapses: list[_Lapse] = []
     unheeded: list[_Unheeded] = []
     no_way_out: list[str] = []
+    reservations: list[_Reserved] = []
     replay_errors: bool = False
     buckets: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")], dict[str, str]] = {}
     parameters: dict[str, _Text] = {}
@@ -301,6 +314,7 @@ class _File(_Edge):
             lapses=tuple(Lapse(**one.model_dump()) for one in self.lapses),
             unheeded=tuple(Unheeded(**one.fields()) for one in self.unheeded),
             no_way_out=tuple(self.no_way_out),
+            reservations=tuple(Reserved(**one.model_dump()) for one in self.reservations),
             replay_errors=self.replay_errors,
         )
         return Scenario(

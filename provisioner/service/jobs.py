@@ -18,11 +18,11 @@ from provisioner.core.cloud.offers import Market, Size
 from provisioner.core.commands.records import CommandList
 from provisioner.core.commands.uploads import Upload
 from provisioner.core.cost.estimate import hourly, price_notes
-from provisioner.core.errors import CloudError, Conflict, Forbidden
+from provisioner.core.errors import CloudError, Conflict, Forbidden, Misconfigured
 from provisioner.core.not_found import no_job, no_upload
 from provisioner.core.recipe import lists
 from provisioner.core.recipe import recipe as recipes
-from provisioner.core.recipe.defaults import gpu_notes, ungranted, unoffered
+from provisioner.core.recipe.defaults import gpu_notes, reservation, ungranted, unoffered, unreserved
 from provisioner.core.recipe.jobs import Job
 from provisioner.core.recipe.yaml import Path
 from provisioner.core.run.records import Record, Run
@@ -87,6 +87,11 @@ class Jobs:
                 warnings.extend(gpu_notes(spec, self._sites().catalog_to_check(spec.instance_types)))
                 warnings.extend(self._disk_notes(spec))
                 warnings.extend(self._price_notes(spec))
+                for path, reason in self._unreserved(spec):
+                    if path:
+                        yield path, reason
+                    else:
+                        warnings.append(reason)
             except CloudError as error:
                 warnings.append(f"the recipe is stored, but its instance types and zones were not checked: {error}")
 
@@ -102,6 +107,9 @@ class Jobs:
         """Yield why the caps allow no run of the recipe, if so. Raises CloudError."""
         caps, sites, types = self._policy.caps, self._sites(), spec.instance_types
         if caps.dollars_a_day is None and spec.limits.cost is None and spec.placement.max_price is None:
+            return
+        if reservation(spec, self._policy.terms):
+            # Machines in a reservation are paid for already.
             return
         listed = types if Market.ON_DEMAND in spec.markets else ()
         on_demand = {name: sites.price_list(name).machines.get(name) for name in listed}
@@ -136,6 +144,19 @@ class Jobs:
         asked, sites = spec.placement.disk_gib, self._sites()
         note = asked and raised_disk(asked, sites.image(sites.image_reference()))
         return [note] if note else []
+
+    def _unreserved(self, spec: recipes.Spec) -> Iterator[tuple[Path | None, str]]:
+        """Yield the problems with the reservation that the recipe names, as `unreserved` does. Raises CloudError."""
+        if not spec.placement.reserved:
+            return
+        sites = self._sites()
+        try:
+            reserved = sites.reserved(spec.placement.reserved)
+        except Misconfigured as error:
+            yield ("spec", "placement", "reservation"), str(error)
+        else:
+            catalog = sites.catalog_to_check(spec.instance_types)
+            yield from unreserved(spec, catalog, reserved, self._clock.now())
 
     def _apply(self, recipe: recipes.Recipe, source: str, *, new: bool) -> Job:
         default = self._caller.owner

@@ -44,12 +44,14 @@ def live_overview(store: Store, caller: Caller, limit: int, now: float, caps: Ca
     first = heapq.nsmallest(limit, live.runs, key=lambda run: _rank(run, current[run.id], now))
     held = _held(store, live, {run.id for run in first})
     billed = [machine for machine in live.machines if machine.state not in ENDING]
+    # Machines in a reservation are paid for already.
+    paying = [machine for machine in billed if not machine.reservation]
     return Top(
         at=moment(now),
         states=dict(Counter(run.state for run in live.runs)),
         machines=len(billed),
-        dollars_an_hour=sum(machine.price.dollars for machine in billed if machine.price),
-        unpriced=sum(machine.price is None for machine in billed),
+        dollars_an_hour=sum(machine.price.dollars for machine in paying if machine.price),
+        unpriced=sum(machine.price is None for machine in paying),
         waiting=_queues([run for run in live.runs if run.state is State.QUEUED]),
         foreign=tuple(each.id for each in foreign(store)) if caller.admin else (),
         hindrance=hindrance(store),

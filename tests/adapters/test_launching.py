@@ -6,7 +6,7 @@ import pytest
 
 from provisioner.adapters.ec2.launching import creation, fleet
 from provisioner.core.cloud.launches import LaunchRequest
-from provisioner.core.cloud.offers import Market, Offer
+from provisioner.core.cloud.offers import OPEN_MARKETS, Market, Offer
 from tests.support.samples import ZONES, site
 
 
@@ -34,7 +34,7 @@ def test_spot_launch_leaves_the_choice_of_the_pool_to_ec2() -> None:
     assert not [each for each in made["LaunchTemplateConfigs"][0]["Overrides"] if "Priority" in each]
 
 
-@pytest.mark.parametrize("market", Market)
+@pytest.mark.parametrize("market", OPEN_MARKETS)
 def test_machines_that_work_together_are_all_launched_or_none(market: Market) -> None:
     """EC2 accepts a minimum only with a single type or zone (EC2 API, "SpotOptionsRequest")."""
     made = fleet(replace(request(market), count=3, together=True), {})
@@ -66,3 +66,31 @@ def test_placement_group_is_named_in_every_override() -> None:
     for each in config["Overrides"]:
         del each["Placement"]
     assert placed == plain
+
+
+def reserved(*, block: bool) -> LaunchRequest:
+    only = "capacity-reservations-only"
+    template = replace(site().template, capacity_reservation=only, reservation="cr-1", capacity_block=block)
+    offers = (Offer(Market.RESERVED, "p5.48xlarge", "a"),)
+    return replace(request(Market.RESERVED), template=template, offers=offers, count=3, together=True)
+
+
+def test_machines_of_a_reservation_are_on_demand_machines_whose_template_names_it() -> None:
+    made, template = fleet(reserved(block=False), {}), creation(reserved(block=False).template, {})
+    assert made["TargetCapacitySpecification"]["DefaultTargetCapacityType"] == "on-demand"
+    assert made["OnDemandOptions"]["MinTargetCapacity"] == 3
+    data = template["LaunchTemplateData"]
+    assert data["CapacityReservationSpecification"] == {
+        "CapacityReservationPreference": "capacity-reservations-only",
+        "CapacityReservationTarget": {"CapacityReservationId": "cr-1"},
+    }
+    assert "InstanceMarketOptions" not in data
+
+
+def test_fleet_of_a_capacity_block_has_no_options() -> None:
+    """EC2 refuses them, and launches as many machines as it can (EC2 User Guide, "Capacity Blocks")."""
+    made, template = fleet(reserved(block=True), {}), creation(reserved(block=True).template, {})
+    assert made["TargetCapacitySpecification"]["DefaultTargetCapacityType"] == "capacity-block"
+    assert not {"OnDemandOptions", "SpotOptions"} & made.keys()
+    assert "Priority" not in str(made)
+    assert template["LaunchTemplateData"]["InstanceMarketOptions"] == {"MarketType": "capacity-block"}

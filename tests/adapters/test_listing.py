@@ -50,10 +50,19 @@ def test_a_transition_without_a_readable_time_has_none(reason: str) -> None:
     assert machine(instance(StateTransitionReason=reason)).transition_at is None
 
 
-@pytest.mark.parametrize(("fields", "market"), [({"InstanceLifecycle": "spot"}, Market.SPOT), ({}, Market.ON_DEMAND)])
+@pytest.mark.parametrize(
+    ("fields", "market"),
+    [
+        ({"InstanceLifecycle": "spot"}, Market.SPOT),
+        ({}, Market.ON_DEMAND),
+        ({"CapacityReservationId": "cr-1"}, Market.RESERVED),
+        ({"CapacityReservationId": "cr-1", "InstanceLifecycle": "capacity-block"}, Market.RESERVED),
+    ],
+)
 def test_the_market_of_a_machine_is_its_lifecycle(fields: dict[str, str], market: Market) -> None:
-    """EC2 returns no lifecycle for on-demand machines."""
-    assert machine(instance(**fields)).offer.market is market
+    """EC2 returns no lifecycle for on-demand machines, even if they use a reservation."""
+    found = machine(instance(**fields))
+    assert (found.offer.market, found.reservation) == (market, fields.get("CapacityReservationId", ""))
 
 
 @pytest.mark.parametrize(

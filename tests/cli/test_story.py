@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from provisioner.core.cloud.machines import MachineState
-from provisioner.core.cloud.offers import Price
+from provisioner.core.cloud.offers import Market, Offer, Price
 from provisioner.core.cost.receipt import receipt
 from provisioner.core.protocol.messages import Notice, Stop
 from provisioner.core.protocol.words import Outcome, Step
@@ -14,6 +14,7 @@ from provisioner.core.run.machines.silence import SILENT
 from provisioner.core.run.records import Assignment, Event, Run, Tried, Verdict
 from provisioner.core.run.states import State, Waiting
 from provisioner.core.views import from_records
+from provisioner.faces.cli.terminal import screen
 from provisioner.faces.cli.terminal.story import RANKS, story
 from tests.support import samples
 from tests.support.samples import NOW
@@ -176,6 +177,31 @@ def test_unknown_cost_names_the_offer_without_a_price() -> None:
     machine = samples.held({"report": samples.report(Step.COMMAND)}, running_at=NOW + 10, state=MachineState.RUNNING)
     lines = told(samples.at_work(), machine)
     assert "cost       unknown (no price for spot g5.xlarge)" in lines
+
+
+def in_reservation(price: Price | None) -> Assignment:
+    held, offer = at_work(), Offer(Market.RESERVED, "p5.48xlarge", "a")
+    return Assignment(held.node, replace(held.machine, offer=offer, price=price, reservation="cr-0a"))
+
+
+def test_machine_in_a_reservation_is_marked_as_paid() -> None:
+    text = " ".join(told(samples.at_work(), in_reservation(Price(55.04, "AWS Price List", NOW)), width=None))
+    assert "i-1, reserved p5.48xlarge in a, 55.04 $/h, paid with the reservation cr-0a" in text
+    assert "without disks; already paid for all machines by reservations" in text
+
+
+def test_machine_in_a_capacity_block_has_no_price() -> None:
+    text = " ".join(told(samples.at_work(), in_reservation(None), width=None))
+    assert "paid with the reservation cr-0a, which has no price by the hour" in text
+    assert "i-1, reserved p5.48xlarge in a, paid with the reservation cr-0a" in text
+
+
+def test_receipt_marks_the_price_of_a_reserved_machine_as_paid(capsys: pytest.CaptureFixture[str]) -> None:
+    held = in_reservation(Price(55.04, "AWS Price List", NOW))
+    screen.receipt(from_records.receipt(receipt(samples.at_work(), [held], {}, LATER)))
+    text = capsys.readouterr().out
+    assert "reserved p5.48xlarge a" in text
+    assert "55.04 $/h (AWS Price List), paid with cr-0a" in text
 
 
 def test_each_rank_has_its_machine_and_the_line_says_whom_the_others_wait_for() -> None:

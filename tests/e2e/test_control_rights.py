@@ -82,7 +82,10 @@ def test_control_policy_allows_exactly_the_control_planes_calls(
     host = Hosts((Script(job="silent", silent_at=1, command=600), Script(command=0.1)))
     research = {"provision-research": ["sg-research"]}
     settings = {"profiles": {"research": "provision-research"}, "profile_security_groups": research}
+    group = "arn:aws:resource-groups:us-east-1:123456789012:group/ours"
+    reserved = {"id": "cr-0a", "type": "g5.xlarge", "zone": "us-east-1a", "machines": 1, "group": group}
     conditions: dict[str, Any] = {
+        "reservations": [reserved],
         "impairments": [{"type": "g6.xlarge"}],
         "quotas": [{"type": "p4d.24xlarge", "market": "spot", "vcpus": 0}],
     }
@@ -112,8 +115,9 @@ def test_control_policy_allows_exactly_the_control_planes_calls(
         near = whole.start("true", name="near", scale=2, placement={"group": "cluster"})
         fine = whole.start("true", name="fine", use_spot_instance=True)
         own = whole.start("true", name="own", owner="research")
-        _, _, _, *done = whole.done(silent, mute, near, fine, own)
-        assert [run.verdict and run.verdict.outcome for run in done] == [Outcome.SUCCEEDED] * 2
+        kept = whole.start("true", name="kept", placement={"reservation": group})
+        _, _, _, *done = whole.done(silent, mute, near, fine, own, kept)
+        assert [run.verdict and run.verdict.outcome for run in done] == [Outcome.SUCCEEDED] * 3
         # A spot quota is read from Service Quotas, and an encoded denial is decoded.
         poor = whole.start("true", name="poor", instance_type="p4d.24xlarge", use_spot_instance=True)
         [refused] = whole.done(poor)

@@ -65,6 +65,14 @@ class Stage:
         given = [tags(kind, installation or self.own) for kind in kinds]
         return fleet(self.rig, f"fleet-{len(self.rig.double.calls.every)}", TagSpecifications=given, **changes)
 
+    def fleet_into(self, reservation: str) -> Any:
+        target = {"CapacityReservationTarget": {"CapacityReservationId": reservation}}
+        tagged = [tags("network-interface", self.own)]
+        data = {**self.data(), "TagSpecifications": tagged, "CapacityReservationSpecification": target}
+        template(self.rig, reservation, LaunchTemplateData=data)
+        on_demand = {"DefaultTargetCapacityType": "on-demand", "TotalTargetCapacity": 1}
+        return self.fleet(*ALL, template=reservation, TargetCapacitySpecification=on_demand)
+
     def capture(self, machine: str, *kinds: str, installation: str = "") -> Any:
         given = [tags(kind, installation or self.own) for kind in kinds]
         name = f"image-{len(self.rig.double.calls.every)}"
@@ -82,7 +90,9 @@ class Stage:
 def stage() -> Iterator[Stage]:
     """Yield one stage for all tests: a forbidden call changes nothing."""
     host = IdleHost()
-    with Double(parse({"boot_delay": 0, "end_delay": 0}), host, prefix=PREFIX) as double:
+    reserved = {"id": "cr-0a", "type": "g5.xlarge", "zone": "us-east-1a", "machines": 1}
+    given = parse({"boot_delay": 0, "end_delay": 0, "reservations": [reserved]})
+    with Double(given, host, prefix=PREFIX) as double:
         yield Stage(Rig(double, host))
 
 
@@ -142,6 +152,11 @@ FORBIDDEN: dict[str, Callable[[Stage], Any]] = {
 #: Calls that it may make: each is a forbidden call with the other value of the one thing.
 ALLOWED: dict[str, Callable[[Stage], Any]] = {
     "launch": lambda on: on.fleet(*ALL),
+    "launch into a reservation": lambda on: on.fleet_into("cr-0a"),
+    "look at reservations": lambda on: on.ec2.describe_capacity_reservations(),
+    "look at the groups of a reservation": lambda on: on.ec2.get_groups_for_capacity_reservation(
+        CapacityReservationId="cr-0a"
+    ),
     "create a launch template": lambda on: template(on.rig, "second"),
     "create a placement group": lambda on: on.group("own", on.ec2, on.own),
     "delete a placement group": lambda on: (

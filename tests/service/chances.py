@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import Any
 
-from provisioner.core.cloud.offers import Market
+from provisioner.core.cloud.offers import OPEN_MARKETS
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.ports.store import Store
 from provisioner.rehearsal.ec2.conditions import (
@@ -121,7 +121,7 @@ def _conditions(dice: random.Random, peace: float) -> Conditions:
         template_lag=dice.choice((0.0, 0.0, 3.0)),
         capacity=(*(_capacity(dice) for _ in range(dice.choice((0, 0, 1, 4)))), Capacity(None, at=peace)),
         prices=tuple(PriceRule(dice.uniform(0.1, 2), Where(type=kind)) for kind in TYPES if dice.random() < 0.7),
-        quotas=(Quota(dice.choice((8, 12)), Where(market=dice.choice(list(Market)))),) if dice.random() < 0.15 else (),
+        quotas=(Quota(dice.choice((8, 12)), Where(market=dice.choice(OPEN_MARKETS))),) if dice.random() < 0.15 else (),
         interruptions=tuple(
             Interruption(dice.uniform(1, 200), dice.choice((0.0, 120.0, 120.0)), times=dice.randint(1, 3))
             for _ in range(dice.choice((0, 0, 1, 2)))

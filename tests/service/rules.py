@@ -194,12 +194,15 @@ class Rules(EndRules):
             raise Violation("no more machines live than max_machines", str(alive))
 
     def _judge_cost(self) -> None:
-        """I12: what all machines have cost and may still cost fits into the cap of each day."""
+        """I12: what all machines have cost and may still cost fits into the cap of each day.
+
+        Machines in a reservation are paid for already.
+        """
         most, model, found = self.truth.policy.caps.dollars_a_day, self.truth.cloud.model, Counter[int]()
         if most is None:
             return
         for one in model.every():
-            if one.id not in self.overlooked:
+            if one.id not in self.overlooked and not one.reservation:
                 over = next((each.at for each in one.history if each.state in ENDING), None)
                 ends = over or one.launch_time + float(one.tags[LIFETIME_TAG])
                 use = Use(one.launch_time, ends, model.price(one.offer, one.launch_time) or 0.0)

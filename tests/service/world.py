@@ -95,6 +95,7 @@ class World:
         max_machines: int | None = None,
         store: Store | None = None,
         limits: OwnerLimits = UNLIMITED,
+        reservation: str = "",
         outages: Sequence[Outage] = (),
         caps: Caps = NO_CAPS,
     ) -> None:
@@ -123,8 +124,7 @@ class World:
         self._spoiled = False
         #: Faults that calls have met so far, without outages.
         self.met: list[Fault] = []
-        self._aims: Counter[tuple[str, str, str]] = Counter()
-        self._names: dict[str, str] = {}
+        self._aims, self._names = Counter[tuple[str, str, str]](), dict[str, str]()
         self._awake: dict[str, Agent] = {}
         self._dying: dict[str, float] = {}
         self._scripts, self.fates = scripts, fates
@@ -140,7 +140,7 @@ class World:
             security_groups=(),
             disk_gib=100,
             max_machines=max_machines,
-            terms=RecipeDefaults(max_machines=max_machines),
+            terms=RecipeDefaults(max_machines=max_machines, reservation=reservation),
             engine=Engine.CONTAINER,
             boot_fuse=BOOT_FUSE,
             reaper_grace=900.0,

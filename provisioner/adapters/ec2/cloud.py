@@ -15,6 +15,7 @@ from provisioner.adapters.ec2.codes import translate
 from provisioner.adapters.ec2.explaining import Explaining
 from provisioner.adapters.ec2.imaging import OwnAmis
 from provisioner.adapters.ec2.pages import PAGE, answers, ours, pages
+from provisioner.adapters.ec2.reservations import reservations_of
 from provisioner.core import errors
 from provisioner.core.cloud.launch_templates import LaunchTemplate
 from provisioner.core.cloud.launches import LaunchAnswer, LaunchRequest, Profile, Template
@@ -23,6 +24,7 @@ from provisioner.core.cloud.machines import Listing, Machine
 from provisioner.core.cloud.offers import Catalog
 from provisioner.core.cloud.placement_groups import PlacementGroup
 from provisioner.core.cloud.prices import PriceList
+from provisioner.core.cloud.reserved.reservations import Reservation
 from provisioner.core.cloud.tags import INSTALLATION_TAG, LAUNCH_TAG
 from provisioner.core.errors import CloudError, Misconfigured
 
@@ -161,6 +163,10 @@ class Ec2:
                 f"the instance profile {name} has no role: add a role that has the rights of `provision iam machine`"
             )
         return Profile(name, profile["Arn"], profile["Roles"][0]["RoleId"])
+
+    @aws.reading("DescribeCapacityReservations")
+    def reservations(self, reference: str) -> tuple[Reservation, ...]:
+        return reservations_of(reference, self._ec2, self._calls)
 
     # Launching
 

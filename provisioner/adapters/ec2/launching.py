@@ -12,6 +12,10 @@ from provisioner.core.cloud.launches import LaunchAnswer, LaunchedMachine, Launc
 from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.errors import Transient
 
+#: The market of a Capacity Block, for templates and fleets (EC2 User Guide, "Tutorial: Configure your EC2 Fleet to
+#: launch instances into Capacity Blocks").
+CAPACITY_BLOCK = "capacity-block"
+
 
 def creation(template: Template, tags: Mapping[str, str]) -> dict[str, Any]:
     """Return the parameters of CreateLaunchTemplate; the tags are for the template and its network interfaces."""
@@ -23,7 +27,7 @@ def creation(template: Template, tags: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _data(template: Template, tags: Mapping[str, str]) -> dict[str, Any]:
-    # No market options and no tags for spot requests: with either, on-demand launches fail.
+    # Market options only for a Capacity Block, and no tags for spot requests: with either, on-demand launches fail.
     # CreateFleet itself tags no network interfaces, and the control plane may create only tagged resources.
     return {
         "ImageId": template.image.id,
@@ -47,7 +51,16 @@ def _data(template: Template, tags: Mapping[str, str]) -> dict[str, Any]:
         "InstanceInitiatedShutdownBehavior": "terminate",
         "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1},
         # EC2's default is `open`, which uses up any reservation that happens to match.
-        "CapacityReservationSpecification": {"CapacityReservationPreference": template.capacity_reservation},
+        "CapacityReservationSpecification": {
+            "CapacityReservationPreference": template.capacity_reservation,
+            # Karpenter's templates have the preference and the target, too, when it launches into a reservation.
+            **(
+                {"CapacityReservationTarget": {"CapacityReservationId": template.reservation}}
+                if template.reservation
+                else {}
+            ),
+        },
+        **({"InstanceMarketOptions": {"MarketType": CAPACITY_BLOCK}} if template.capacity_block else {}),
         # A recovered machine would run its job a second time.
         "MaintenanceOptions": {"AutoRecovery": "disabled"},
         "TagSpecifications": [{"ResourceType": "network-interface", "Tags": _tags(tags)}],
@@ -69,15 +82,17 @@ def fleet(request: LaunchRequest, tags: Mapping[str, str]) -> dict[str, Any]:
 
     Spot uses `price-capacity-optimized`, as AWS recommends (EC2 User Guide, "Allocation strategies for Spot
     Instances"). On-demand uses `prioritized`: the planner orders the offers of the request by the user's preferences
-    and by known shortages of capacity; EC2's `lowest-price` would ignore that order.
+    and by known shortages of capacity; EC2's `lowest-price` would ignore that order. Machines in a reservation are
+    on-demand machines, except those in a Capacity Block: their fleet has no options (ibid.), so it may launch a part of
+    the machines.
     """
-    spot = request.market is Market.SPOT
+    spot, block = request.market is Market.SPOT, request.template.capacity_block
     # The group differs from launch to launch, so it is not in the template, which many launches share.
     placement = {"Placement": {"GroupName": request.placement_group}} if request.placement_group else {}
     overrides = [
         {"InstanceType": offer.instance_type, "SubnetId": request.subnets[offer.zone]}
         | placement
-        | ({} if spot else {"Priority": float(place)})
+        | ({} if spot or block else {"Priority": float(place)})
         for place, offer in enumerate(request.offers)
     ]
     options: dict[str, Any] = (
@@ -89,7 +104,7 @@ def fleet(request: LaunchRequest, tags: Mapping[str, str]) -> dict[str, Any]:
         # EC2 accepts a minimum only with a single zone or type (API Reference, "SpotOptionsRequest").
         options |= {"SingleInstanceType": True, "SingleAvailabilityZone": True, "MinTargetCapacity": request.count}
     return {
-        "SpotOptions" if spot else "OnDemandOptions": options,
+        **({} if block else {"SpotOptions" if spot else "OnDemandOptions": options}),
         "Type": "instant",
         "ClientToken": request.token,
         # A template's name is a hash of its content, so there is never a second version.
@@ -101,7 +116,7 @@ def fleet(request: LaunchRequest, tags: Mapping[str, str]) -> dict[str, Any]:
         ],
         "TargetCapacitySpecification": {
             "TotalTargetCapacity": request.count,
-            "DefaultTargetCapacityType": request.market.value,
+            "DefaultTargetCapacityType": CAPACITY_BLOCK if block else "spot" if spot else "on-demand",
         },
         "TagSpecifications": [{"ResourceType": kind, "Tags": _tags(tags)} for kind in ("fleet", "instance", "volume")],
     }

@@ -33,7 +33,7 @@ def machine(instance: Mapping[str, Any]) -> Machine:
         id=instance["InstanceId"],
         state=state,
         offer=Offer(
-            Market.SPOT if instance.get("InstanceLifecycle") == "spot" else Market.ON_DEMAND,
+            _market(instance),
             instance["InstanceType"],
             instance["Placement"]["AvailabilityZone"],
         ),
@@ -47,7 +47,17 @@ def machine(instance: Mapping[str, Any]) -> Machine:
         public_address=instance.get("PublicIpAddress", ""),
         image=instance.get("ImageId", ""),
         transition_at=_dated(transition),
+        reservation=instance.get("CapacityReservationId", ""),
     )
+
+
+def _market(instance: Mapping[str, Any]) -> Market:
+    """Return the machine's market; machines of a reservation have the lifecycle `capacity-block`, or none."""
+    lifecycle = instance.get("InstanceLifecycle")
+    if lifecycle == "spot":
+        return Market.SPOT
+    reserved = lifecycle == "capacity-block" or "CapacityReservationId" in instance
+    return Market.RESERVED if reserved else Market.ON_DEMAND
 
 
 def _dated(transition: str) -> float | None:

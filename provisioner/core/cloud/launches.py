@@ -37,7 +37,7 @@ class Template:
     disk_gib: int
     #: MIME text, at most 16 KB, and without secrets.
     user_data: str
-    #: `none` uses no capacity reservation, `open` uses any matching one.
+    #: `none` uses no capacity reservation, `open` any matching one, `capacity-reservations-only` only `reservation`.
     capacity_reservation: str = "none"
     #: The unique id of the profile's role: the first half of its machines' mailbox ids.
     role_id: str = ""
@@ -48,6 +48,10 @@ class Template:
     installation: str = ""
     #: Whether machines request a public address; if not, the subnet decides.
     public_address: bool = False
+    #: The id of the capacity reservation of the machines, or "".
+    reservation: str = ""
+    #: Whether the reservation is a Capacity Block.
+    capacity_block: bool = False
 
     @property
     def disk_iops(self) -> int | None:

@@ -57,6 +57,8 @@ class Machine:
     image: str = ""
     #: When it entered its state, in whole seconds; None if the cloud does not report it.
     transition_at: float | None = None
+    #: The id of the capacity reservation that it uses, or "".
+    reservation: str = ""
 
     @property
     def launch(self) -> str:

@@ -11,6 +11,12 @@ from enum import StrEnum
 class Market(StrEnum):
     SPOT = "spot"
     ON_DEMAND = "on-demand"
+    #: Capacity that the account has reserved, and pays for whether machines use it or not.
+    RESERVED = "reserved"
+
+
+#: The markets in which the cloud sells machines to everybody.
+OPEN_MARKETS = (Market.SPOT, Market.ON_DEMAND)
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,13 @@ _QUOTAS: Mapping[Market, Mapping[str, Quota]] = {
 
 
 def quota_of(offer: Offer) -> Quota | None:
-    """Return the quota that machines of the offer use up, or None if it is not known."""
+    """Return the quota that machines of the offer use up, or None if it is not known.
+
+    Machines in a reservation use up no more of a quota than the reservation itself, so they have none.
+    """
     family = offer.instance_type.partition(".")[0]
-    return next((quota for pattern, quota in _QUOTAS[offer.market].items() if re.fullmatch(pattern, family)), None)
+    quotas = _QUOTAS.get(offer.market, {})
+    return next((quota for pattern, quota in quotas.items() if re.fullmatch(pattern, family)), None)
 
 
 def quota_with(code: str) -> Quota | None:

@@ -8,6 +8,7 @@ from typing import Self
 from provisioner.core.cloud.caps.affording import affordable
 from provisioner.core.cloud.caps.budget import Budget, Caps
 from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer, Price
+from provisioner.core.recipe.defaults import allows
 from provisioner.core.recipe.recipe import Spec
 from provisioner.core.run.machines.costs import terms_of
 
@@ -93,9 +94,4 @@ def price_notes(
 
 def _offers(spec: Spec, kind: InstanceType, market: Market, catalog: Catalog) -> Iterator[Offer]:
     if market is Market.ON_DEMAND or kind.spot:
-        yield from (Offer(market, kind.name, zone) for zone in kind.zones if _allowed(spec, zone, catalog))
-
-
-def _allowed(spec: Spec, zone: str, catalog: Catalog) -> bool:
-    subnets, zones = spec.placement.subnets, spec.placement.zones
-    return (not zones or zone in zones) and (not subnets or catalog.subnets.get(zone) in subnets)
+        yield from (Offer(market, kind.name, zone) for zone in kind.zones if allows(spec, zone, catalog))

@@ -60,6 +60,8 @@ class MachineBill:
     disk_price: Price | None = None
     disk_dollars_at_least: float | None = None
     disk_dollars_at_most: float | None = None
+    #: The id of its capacity reservation, or "". The account pays for the reservation whether the machine runs or not.
+    reservation: str = ""
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ def _bill(uses: Sequence[Assignment], launch: Launch | None, now: float) -> Mach
         disk_price=disk,
         disk_dollars_at_least=least * disk.dollars / LONGEST_MONTH if disk else None,
         disk_dollars_at_most=kept * disk.dollars / SHORTEST_MONTH if disk else None,
+        reservation=machine.reservation,
     )
 
 

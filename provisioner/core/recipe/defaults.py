@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from provisioner.core.cloud.machine_images import undriven
 from provisioner.core.cloud.offers import Catalog, Market
+from provisioner.core.cloud.reserved.choice import choose
+from provisioner.core.cloud.reserved.reservations import Reservation
 from provisioner.core.protocol.messages import Repository
 from provisioner.core.recipe import git
 from provisioner.core.recipe.recipe import Spec
@@ -25,6 +27,8 @@ class RecipeDefaults:
     subnets: tuple[str, ...] = ()
     #: Maximum number of machines that may be alive; None: any number.
     max_machines: int | None = None
+    #: The capacity reservation for recipes that name none.
+    reservation: str = ""
 
 
 def trusted(terms: RecipeDefaults) -> tuple[str, ...]:
@@ -80,6 +84,12 @@ def ungranted(spec: Spec, owner: str, terms: RecipeDefaults) -> Iterator[tuple[P
         )
 
 
+def reservation(spec: Spec, terms: RecipeDefaults) -> str:
+    """Return the reservation for the spec's machines: the recipe's or, for on-demand machines, the settings', or ""."""
+    default = "" if spec.use_spot_instance or spec.placement.group else terms.reservation
+    return default if spec.placement.reservation is None else spec.placement.reserved
+
+
 def unoffered(
     spec: Spec, catalog: Catalog, known_types: Callable[[], Iterable[str]], driven: Sequence[str] | None = None
 ) -> Iterator[tuple[Path, str]]:
@@ -117,12 +127,7 @@ def unoffered(
                 ("spec", "placement", "zones", index),
                 f"the installation has no subnet in {zone}; it has subnets in {here or 'no zone'}",
             )
-    zones = {
-        zone
-        for zone, subnet in catalog.subnets.items()
-        if zone in (spec.placement.zones or catalog.subnets)
-        and subnet in (spec.placement.subnets or catalog.subnets.values())
-    }
+    zones = {zone for zone in catalog.subnets if allows(spec, zone, catalog)}
     if (
         not {name for _, name in in_order} <= catalog.types.keys()
         or not {*spec.placement.zones} <= catalog.subnets.keys()
@@ -136,6 +141,28 @@ def unoffered(
             ("spec", "instance_type"),
             f"EC2 offers no {' or '.join(spec.instance_types)} in {there}, the zones that the recipe may use",
         )
+
+
+def allows(spec: Spec, zone: str, catalog: Catalog) -> bool:
+    """Return whether the recipe allows machines in the zone."""
+    subnets, zones = spec.placement.subnets, spec.placement.zones
+    return (not zones or zone in zones) and (not subnets or catalog.subnets.get(zone) in subnets)
+
+
+def unreserved(
+    spec: Spec, catalog: Catalog, reserved: Sequence[Reservation], now: float
+) -> Iterator[tuple[Path | None, str]]:
+    """Yield why runs cannot be launched into the reservations now: with the path of the field if no later try helps.
+
+    Without a path, the text is for users who may not know that the runs wait.
+    """
+    kinds = [catalog.types[name] for name in spec.instance_types if name in catalog.types]
+    offered = {(kind.name, zone) for kind in kinds for zone in kind.zones if allows(spec, zone, catalog)}
+    choice = choose(reserved, offered, spec.together, spec.machine_lifetime, now)
+    if choice.again_at is not None:
+        yield None, f"runs wait: {choice.reason}"
+    elif not choice.reservation:
+        yield ("spec", "placement", "reservation"), choice.reason
 
 
 def gpu_notes(spec: Spec, catalog: Catalog) -> Iterator[str]:

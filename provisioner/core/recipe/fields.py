@@ -370,6 +370,15 @@ Timezone = Annotated[str, Kind(_timezone, {"type": "string", "pattern": f"^{_ZON
 Schedule = Annotated[str | None, rule(_stepping), Kind(_schedule, {"type": ["string", "null"]}, first=True)]
 
 
+#: The word for no reservation.
+UNRESERVED = "none"
+Reservation = Annotated[
+    str,
+    matching(
+        rf"({UNRESERVED}|cr-[a-z0-9]+|arn:aws[a-z-]*:resource-groups:[a-z0-9-]+:[0-9]{{12}}:group/[A-Za-z0-9_.-]+)",
+        "write a reservation's id, such as cr-0a1b2c3d4e5f60718, the ARN of a group of reservations, or none",
+    ),
+]
 Subnet = Annotated[str, matching("subnet-[a-z0-9-]+", "write a subnet's id, such as subnet-0a1b2c")]
 
 

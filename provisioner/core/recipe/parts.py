@@ -1,12 +1,14 @@
 """Groups of recipe fields: the placement of machines, limits, retries, and runs with several machines."""
 
 import math
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator
 
 from provisioner.core.recipe import duration, fields, kinds
 from provisioner.core.recipe.kinds import Part
+from provisioner.core.recipe.yaml import Path
 
 #: Maximum number of seconds after the command's end in which a machine ships the log that is still on its disk.
 LOGS_TIME = 600.0
@@ -40,11 +42,29 @@ class Placement(Part):
     max_price: fields.DollarsOrNever = None
     #: With `cluster`, EC2 places the machines of a run close to each other; if unset, wherever it has capacity.
     group: Literal["cluster"] | None = None
+    #: A capacity reservation, a Capacity Block or a group of these, in which alone machines are launched. If unset, the
+    #: reservation of the settings, for jobs that fit it; `none` for no reservation.
+    reservation: fields.Reservation | None = None
 
     @property
     def disk_gib(self) -> int | None:
         """Whole GiB for the disk, as EC2 counts them; None for the installation's size."""
         return self.disk_size and math.ceil(self.disk_size / (1 << 30))
+
+    @property
+    def reserved(self) -> str:
+        """The reservation that the recipe names, or ""."""
+        return "" if self.reservation in (None, fields.UNRESERVED) else self.reservation or ""
+
+
+def of_reservation(placement: Placement, *, spot: bool) -> Iterator[tuple[Path, str]]:
+    """Yield the fields that a recipe cannot have together with the reservation that it names."""
+    where = ("spec", "placement", "reservation")
+    if placement.reserved and spot:
+        yield where, "spot machines cannot use a reservation: leave it out, or set use_spot_instance to false"
+    if placement.reserved and placement.group:
+        # EC2 launches into a placement group only from a reservation that was made in this group.
+        yield where, "machines of a reservation cannot be in a placement group: leave placement.group out"
 
 
 def _patient(silence: float | None) -> float | None:

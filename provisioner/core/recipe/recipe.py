@@ -21,7 +21,7 @@ from provisioner.core.recipe.attachments import ConfigFiles, Git, GitRepository,
 from provisioner.core.recipe.git import repository_name
 from provisioner.core.recipe.jobs import SCHEMA, Catchup, Concurrency, Job, Schedule
 from provisioner.core.recipe.kinds import Ignored, Part, later, or_nothing
-from provisioner.core.recipe.parts import Gang, Limits, Placement, Retry
+from provisioner.core.recipe.parts import Gang, Limits, Placement, Retry, of_reservation
 from provisioner.core.recipe.yaml import LARGEST, Path, read
 
 #: The folder that relative paths of files start from.
@@ -375,7 +375,7 @@ def _clashes(spec: Spec) -> Iterator[tuple[Path, str]]:
                 ("spec", "secrets", index, "location"),
                 f"{secret.location} is taken by {holder}; leave one of them out",
             )
-    yield from _files_that_are_folders(spec)
+    yield from (*_files_that_are_folders(spec), *of_reservation(spec.placement, spot=spec.use_spot_instance))
     yield from lists.of_single(spec.retry) if spec.commands else ()
     for index, code in enumerate(spec.retry.requeue_on):
         if code in spec.retry.on:

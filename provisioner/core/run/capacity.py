@@ -30,6 +30,16 @@ def dry_until(offer: Offer, droughts: Mapping[str, Drought], now: float) -> floa
     return until if until > now else None
 
 
+def open_offers(
+    possible: Iterable[Offer], droughts: Mapping[str, Drought], now: float
+) -> tuple[tuple[Offer, ...], float]:
+    """Return the offers of the first market that are not dry, and when the first dry offer may be tried again."""
+    until = {offer: dry_until(offer, droughts, now) for offer in possible}
+    offers = [offer for offer, dry in until.items() if dry is None]
+    opens_at = min((dry for dry in until.values() if dry is not None), default=now)
+    return tuple(offer for offer in offers if offer.market is offers[0].market), opens_at
+
+
 def after_refusals(
     refused: Iterable[tuple[Offer, str]],
     given: Collection[Offer],

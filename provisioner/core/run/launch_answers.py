@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from provisioner.core.cloud.launches import Refusal
 from provisioner.core.cloud.machine_images import raised_disk
+from provisioner.core.cloud.offers import Market
 from provisioner.core.errors import CloudError, Misconfigured, NeedsOperator, NoCapacity, QuotaExceeded
 from provisioner.core.protocol.keys import mailbox
 from provisioner.core.protocol.words import Outcome
@@ -72,7 +73,7 @@ def closed(
     now: float,
 ) -> list[Record]:
     """Return the launch, closed, and the droughts that its answer begins or ends."""
-    refused = [(each.offer, each.error.code) for each in refusals if each.offer and isinstance(each.error, DRYING)]
+    refused = [(each.offer, each.error.code) for each in refusals if each.offer and _dries(each)]
     given = [machine.offer for machine in machines]
     dry = capacity.after_refusals(refused, given, droughts, set(launch.request.subnets), now)
     result = f"{len(machines)} of {launch.request.count} machines"
@@ -237,7 +238,7 @@ def unfilled(
     tried = tuple(Tried(_subject(refusal), _code(refusal.error), now) for refusal in refusals)
     errors = [refusal.error for refusal in refusals]
     # A quota does not belong to an offer: another zone has the same quota, so no offer becomes dry.
-    whole = [refusal.error for refusal in refusals if refusal.offer is None or not isinstance(refusal.error, DRYING)]
+    whole = [refusal.error for refusal in refusals if not _dries(refusal)]
     cause = _cause(whole or errors)
     text = "; ".join(dict.fromkeys(map(str, errors))) or "EC2 launched too few machines and returned no error"
     never = _never(run, refusals, vcpus)
@@ -263,6 +264,15 @@ def unfilled(
     wait = 0.0 if at_once else min(LONGEST, FIRST[cause] * 2 ** min(max(rounds - 1, 0), 10))
     tier = (run.tier + 1) % tiers if whole and cause is not Waiting.THROTTLE else run.tier
     return replace(run, waiting=cause, waiting_for=text, next_try_at=now + wait, tier=tier)
+
+
+def _dries(refusal: Refusal) -> bool:
+    """Return whether the refusal is about one offer: the next launch may succeed with another offer.
+
+    A run has one reservation, and another reservation of the same type may have room, so no reserved offer becomes dry.
+    """
+    offer = refusal.offer
+    return offer is not None and offer.market is not Market.RESERVED and isinstance(refusal.error, DRYING)
 
 
 def _cause(errors: Sequence[CloudError]) -> Waiting:

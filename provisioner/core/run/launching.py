@@ -3,6 +3,7 @@
 The functions are pure: they compute launches and reasons to wait from the stored records, the catalog and the time.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -13,6 +14,8 @@ from provisioner.core.cloud.launches import LaunchRequest, Template
 from provisioner.core.cloud.machine_images import undriven
 from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer, Price, alike, wants_address
 from provisioner.core.cloud.placement_groups import placement_group_of
+from provisioner.core.cloud.reserved.choice import FULL_EVERY, choose
+from provisioner.core.cloud.reserved.reservations import Reservation
 from provisioner.core.cloud.tags import INSTALLATION_TAG, JOB_TAG, LAUNCH_TAG, LIFETIME_TAG, OWNER_TAG
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import capacity
@@ -90,6 +93,8 @@ class _Group:
     #: Whether the machines are launched into a cluster placement group.
     clustered: bool
     terms: Terms
+    #: The reservations in one of which the machines are launched; empty: in none.
+    reserved: tuple[Reservation, ...]
 
     @property
     def count(self) -> int:
@@ -108,39 +113,38 @@ def plan_launches(
     kept: Mapping[str, Sequence[Assignment]] = MappingProxyType({}),
     joins: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
     budget: Budget | None = None,
+    reserved: Mapping[str, tuple[Reservation, ...]] = MappingProxyType({}),
 ) -> LaunchPlan:
     """Return the launches for the queued runs whose next try is due.
 
     At most `room` more machines may be alive (None: any number). `health` is by the template's name. `kept` has, by
     run, the nodes whose machines its next attempt uses again: the launch is for the other ranks, near these machines.
     `joins` has, by list run that gets further machines, their ranks. `budget` is what the cap on the cost of a day
-    leaves (None: any amount).
+    leaves (None: any amount). `reserved` has, by run whose machines are launched into a reservation, the reservations
+    to choose from.
     """
     plan = LaunchPlan()
     groups: dict[_Group, list[Run]] = {}
     for run, recipe in waiting:
         if run.state is State.QUEUED and run.next_try_at <= now and not run.stop:
-            group = _group(run, recipe, kept.get(run.id, ()), joins.get(run.id, ()))
+            group = _group(run, recipe, kept.get(run.id, ()), joins.get(run.id, ()), reserved.get(run.id, ()))
             groups.setdefault(group, []).append(run)
+    #: Numbers of machines that the launches of this plan use, by reservation.
+    used = Counter[str]()
     for whole, runs in groups.items():
         possible = _possible(whole, site)
-        group = _reduced(whole, possible, site, budget, now)
+        group = _reduced(whole, possible, site, used, budget, now)
         if not possible:
             reason = _never(group, site)
             plan.refused.extend((run, reason) for run in runs)
             continue
-        may_cost = affordable(possible, site.price, group.terms, budget, now, unknown_prices=site.unknown_prices)
-        if not may_cost.offers:
-            text = "; ".join(may_cost.skipped)
-            if may_cost.next_try_at is None:
-                plan.refused.extend((run, text) for run in runs)
-            else:
-                plan.runs.extend(_wait(run, Waiting.LIMIT, text, may_cost.next_try_at) for run in runs)
+        place = _place(group, possible, site, droughts, used, budget, now)
+        if place.again_at is None and not place.offers:
+            plan.refused.extend((run, place.reason) for run in runs)
             continue
-        offers, opens_at = _open(may_cost.offers, droughts, now)
-        if not offers:
-            text = "; ".join([_all_dry(group, may_cost.offers), *may_cost.skipped])
-            plan.runs.extend(_wait(run, Waiting.CAPACITY, text, opens_at) for run in runs)
+        runs, late = (runs, []) if place.room is None else (runs[: place.room], runs[place.room :])
+        plan.runs.extend(_wait(run, place.cause, place.reason, place.again_at or now) for run in late)
+        if not place.offers:
             continue
         allowed = runs if room is None else runs[: room // group.count]
         text = "as many machines are alive as max_machines allows"
@@ -148,15 +152,13 @@ def plan_launches(
             left = room - len(allowed) * group.count
             text = f"the run needs {group.count} machines at once, but max_machines leaves room for only {left} more"
         plan.runs.extend(_wait(run, Waiting.LIMIT, text, now + ROOM_EVERY) for run in runs[len(allowed) :])
-        offers = alike(offers, site.catalog)
-        hourly = may_cost.hourly(offers)
-        use = Use(now, now + group.lifetime, (hourly or 0.0) * group.count)
+        use = Use(now, now + group.lifetime, (place.hourly or 0.0) * group.count)
         if budget is not None and (fitting := budget.room(use)) is not None and fitting < len(allowed):
             after = budget.plus(replace(use, hourly=use.hourly * fitting))
             text = over_cap(after, use, group.terms)
             plan.runs.extend(_wait(run, Waiting.LIMIT, text, after.next_try_at) for run in allowed[fitting:])
             allowed = allowed[:fitting]
-        template = _template(group, site, offers)
+        template = _template(group, site, place)
         sick = health.get(template.name)
         if allowed and sick and sick.failures >= FAILED_BOOTS:
             text = f"{sick.failures} machines in a row could not begin their work: {sick.reason}"
@@ -172,7 +174,8 @@ def plan_launches(
         most = LARGEST_LAUNCH if group.scale == 1 and not group.ranks else 1
         for first in range(0, len(allowed), most):
             members = allowed[first : first + most]
-            launch = _launch(group, members, offers, site, template, next(tokens), now, hourly)
+            launch = _launch(group, members, place, site, template, next(tokens), now)
+            used[template.reservation] += launch.request.count
             plan.launches.append(launch)
             plan.runs.extend(
                 replace(
@@ -206,7 +209,9 @@ def _unblocked(runs: Sequence[Run], now: float) -> list[Run]:
     ]
 
 
-def _group(run: Run, recipe: Recipe, kept: Sequence[Assignment], joins: tuple[int, ...]) -> _Group:
+def _group(
+    run: Run, recipe: Recipe, kept: Sequence[Assignment], joins: tuple[int, ...], reserved: tuple[Reservation, ...]
+) -> _Group:
     spec, near, ranks = recipe.spec, kept[0].machine.offer if kept else None, {each.node.rank for each in kept}
     missing = tuple(rank for rank in range(spec.together) if rank not in ranks) if ranks else joins
     return _Group(
@@ -226,29 +231,90 @@ def _group(run: Run, recipe: Recipe, kept: Sequence[Assignment], joins: tuple[in
         spec.placement.disk_throughput,
         spec.together > 1 and spec.placement.group == "cluster",
         terms_of(spec, len(missing) or spec.together),
+        reserved,
     )
 
 
-def _reduced(group: _Group, possible: list[Offer], site: Site, budget: Budget | None, now: float) -> _Group:
-    """Return the group, with as many of the further machines of a list run as the budget has room for, at least one."""
-    if budget is None or group.scale > 1 or len(group.ranks) < 2:
+def _reduced(
+    group: _Group, possible: list[Offer], site: Site, used: Mapping[str, int], budget: Budget | None, now: float
+) -> _Group:
+    """Return the group, with as many of the further machines of a list run as there is room for, at least one."""
+    if group.scale > 1 or len(group.ranks) < 2 or (budget is None and not group.reserved):
         return group
-    prices = [price for offer in possible if (price := site.price(offer)) is not None]
-    rooms = [budget.room(Use(now, now + group.lifetime, price)) for price in prices]
+    rooms: list[int | None] = [each.available - used.get(each.id, 0) for each in group.reserved]
+    if budget is not None and not rooms:
+        prices = [price for offer in possible if (price := site.price(offer)) is not None]
+        rooms = [budget.room(Use(now, now + group.lifetime, price)) for price in prices]
     most = max((group.count if room is None else room for room in rooms), default=group.count)
     ranks = group.ranks[: max(1, most)]
     return replace(group, ranks=ranks, terms=replace(group.terms, count=len(ranks)))
 
 
-def _template(group: _Group, site: Site, offers: Sequence[Offer]) -> Template:
-    """Return the template of the group's launch; the subnets of its offers are alike."""
-    return replace(
+@dataclass(frozen=True)
+class _Place:
+    """The offers for the machines of some runs; and why, and until when, runs beyond `room` wait."""
+
+    #: Their subnets are alike.
+    offers: tuple[Offer, ...]
+    #: US dollars of an hour of a machine at most; None if it is unknown.
+    hourly: float | None = None
+    reservation: Reservation | None = None
+    #: The number of runs that can be launched; None: any number.
+    room: int | None = 0
+    cause: Waiting = Waiting.CAPACITY
+    reason: str = ""
+    #: None if no later try can succeed.
+    again_at: float | None = None
+
+
+def _place(
+    group: _Group,
+    possible: list[Offer],
+    site: Site,
+    droughts: Mapping[str, Drought],
+    used: Mapping[str, int],
+    budget: Budget | None,
+    now: float,
+) -> _Place:
+    """Return where the group can be launched; `used` has the numbers of machines that other launches will use."""
+    if group.reserved:
+        return _reserved(group, possible, used, now)
+    may_cost = affordable(possible, site.price, group.terms, budget, now, unknown_prices=site.unknown_prices)
+    if not may_cost.offers:
+        return _Place((), cause=Waiting.LIMIT, reason="; ".join(may_cost.skipped), again_at=may_cost.next_try_at)
+    offers, opens_at = capacity.open_offers(may_cost.offers, droughts, now)
+    if not offers:
+        return _Place((), reason="; ".join([_all_dry(group, may_cost.offers), *may_cost.skipped]), again_at=opens_at)
+    offers = alike(offers, site.catalog)
+    return _Place(offers, may_cost.hourly(offers), room=None)
+
+
+def _reserved(group: _Group, possible: list[Offer], used: Mapping[str, int], now: float) -> _Place:
+    """Return the place in a reservation. Its machines are paid for already, so they count nothing against caps."""
+    left = [replace(each, available=max(0, each.available - used.get(each.id, 0))) for each in group.reserved]
+    offered = {(offer.instance_type, offer.zone) for offer in possible}
+    choice = choose(left, offered, group.count, group.lifetime, now)
+    chosen = choice.reservation
+    if chosen is None:
+        cause = Waiting.CAPACITY if choice.full else Waiting.LIMIT
+        return _Place((), cause=cause, reason=choice.reason, again_at=choice.again_at)
+    offers = (Offer(Market.RESERVED, chosen.instance_type, chosen.zone),)
+    text = f"the other runs use all that {chosen} has free"
+    return _Place(offers, 0.0, chosen, chosen.available // group.count, reason=text, again_at=now + FULL_EVERY)
+
+
+def _template(group: _Group, site: Site, place: _Place) -> Template:
+    template = replace(
         site.template,
         # EC2 rejects a disk that is smaller than the AMI's snapshot.
         disk_gib=max(group.disk_gib or site.template.disk_gib, site.template.image.disk_gib),
-        public_address=wants_address(offers[0], site.catalog),
+        public_address=wants_address(place.offers[0], site.catalog),
         disk_throughput=group.disk_throughput or site.template.disk_throughput,
     )
+    if place.reservation is None:
+        return template
+    only, chosen = "capacity-reservations-only", place.reservation
+    return replace(template, capacity_reservation=only, reservation=chosen.id, capacity_block=chosen.block)
 
 
 def _possible(group: _Group, site: Site) -> list[Offer]:
@@ -300,28 +366,14 @@ def _all_dry(group: _Group, possible: Sequence[Offer]) -> str:
     return f"AWS has no {' or '.join(group.markets)} {types} in {where}; more types{fallback} would help"
 
 
-def _open(possible: Sequence[Offer], droughts: Mapping[str, Drought], now: float) -> tuple[tuple[Offer, ...], float]:
-    """Return the offers of the first market that are not dry, and when the first dry offer may be tried again."""
-    until = {offer: capacity.dry_until(offer, droughts, now) for offer in possible}
-    offers = [offer for offer, dry in until.items() if dry is None]
-    opens_at = min((dry for dry in until.values() if dry is not None), default=now)
-    return tuple(offer for offer in offers if offer.market is offers[0].market), opens_at
-
-
 def _wait(run: Run, cause: Waiting, text: str, until: float) -> Run:
     return replace(run, waiting=cause, waiting_for=text, next_try_at=until)
 
 
 def _launch(
-    group: _Group,
-    runs: list[Run],
-    offers: tuple[Offer, ...],
-    site: Site,
-    template: Template,
-    token: str,
-    now: float,
-    hourly: float | None,
+    group: _Group, runs: list[Run], place: _Place, site: Site, template: Template, token: str, now: float
 ) -> Launch:
+    offers = place.offers
     subnets = {offer.zone: site.catalog.subnets[offer.zone] for offer in offers}
     tags = {
         INSTALLATION_TAG: site.installation,
@@ -341,4 +393,4 @@ def _launch(
         together=group.scale > 1,
         placement_group=placement_group_of(token) if group.clustered else "",
     )
-    return Launch(request, tuple(run.id for run in runs), now, ranks=group.ranks, hourly_at_most=hourly)
+    return Launch(request, tuple(run.id for run in runs), now, ranks=group.ranks, hourly_at_most=place.hourly)

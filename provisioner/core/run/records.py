@@ -244,6 +244,8 @@ class KnownMachine:
     #: most. None if they are unknown; then it counts as if it lived for ever, or was free.
     lifetime: float | None = None
     hourly_at_most: float | None = None
+    #: The id of the capacity reservation that it was launched into, or "".
+    reservation: str = ""
     version: int = 0
 
 

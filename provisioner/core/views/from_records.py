@@ -116,7 +116,7 @@ def run(item: records.Run, commands: Progress | None = None) -> Run:
         stop=Stop(item.stop.outcome, item.stop.reason, moment(item.stop.at)) if item.stop else None,
         waiting=waiting,
         next_try_at=moment(item.next_try_at) if item.state is State.QUEUED else None,
-        market=item.offer.market if item.offer else None,
+        market=_known_market(item.offer.market) if item.offer else None,
         instance_type=item.offer.instance_type if item.offer else None,
         dollars_at_least=item.dollars_at_least,
         dollars_at_most=item.dollars_at_most,
@@ -234,12 +234,18 @@ def _known_step(step: Step | None) -> Step | None:
     return Step.SETUP if step is Step.BARRIER else step
 
 
+def _known_market(market: offers.Market) -> offers.Market:
+    """Return the market, but ON_DEMAND for reserved machines: clients of the previous version know no `reserved`."""
+    return offers.Market.ON_DEMAND if market is offers.Market.RESERVED else market
+
+
 def machine(item: records.KnownMachine) -> Machine:
     return Machine(
         id=item.id,
         type=item.offer.instance_type,
         zone=item.offer.zone,
-        market=item.offer.market,
+        market=_known_market(item.offer.market),
+        reservation=item.reservation or None,
         state=item.state,
         launch_time=moment(item.launch_time),
         impaired_at=moment(item.impaired_at),
@@ -297,6 +303,7 @@ def _bill(item: receipts.MachineBill) -> Bill:
         disk_price=price(item.disk_price),
         disk_dollars_at_least=item.disk_dollars_at_least,
         disk_dollars_at_most=item.disk_dollars_at_most,
+        reservation=item.reservation or None,
     )
 
 

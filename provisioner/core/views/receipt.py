@@ -60,6 +60,12 @@ class Bill:
     disk_price: Price | None
     disk_dollars_at_least: float | None
     disk_dollars_at_most: float | None
+    # Older servers do not send this field.
+    reservation: Annotated[
+        str | None,
+        "The capacity reservation that it was launched into, which the account pays for in any case: `price` and"
+        " dollars are AWS's on-demand list price, already paid; null for a Capacity Block.",
+    ] = None
 
 
 @dataclass(frozen=True)

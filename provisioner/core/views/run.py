@@ -130,6 +130,8 @@ class Machine:
     end_wanted_at: Moment | None
     end_asked_at: Annotated[Moment | None, "When its termination was last requested."]
     price: Price | None
+    # Older servers do not send this field.
+    reservation: Annotated[str | None, "The capacity reservation that it was launched into."] = None
 
     @property
     def ending(self) -> bool:

@@ -65,6 +65,7 @@ def _asks(on: On, *actions: str) -> tuple[Ask, ...]:
 
 
 _DESCRIBE = (
+    "DescribeCapacityReservations",
     "DescribeImages",
     "DescribeInstanceTypeOfferings",
     "DescribeInstanceTypes",
@@ -77,6 +78,7 @@ _DESCRIBE = (
     "DescribeSpotPriceHistory",
     "DescribeSubnets",
     "DescribeTags",
+    "GetGroupsForCapacityReservation",
 )
 #: EC2's calls about networks, which moto answers. They are evaluated on `*` instead of on their resources: only the
 #: login of `provision setup` may make them, and its policy does not limit their resources.

@@ -20,6 +20,7 @@ from provisioner.rehearsal.ec2.instance import FleetRequest, Instance
 from provisioner.rehearsal.ec2.machine_image_api import ImageCalls
 from provisioner.rehearsal.ec2.model import Model
 from provisioner.rehearsal.ec2.placement_group_api import PlacementGroupCalls
+from provisioner.rehearsal.ec2.reserved.api import ReservationCalls
 from provisioner.rehearsal.ec2.resources import Resources, template_name
 from provisioner.rehearsal.ec2.templates import TemplateCalls
 
@@ -79,6 +80,7 @@ class Ec2:
             **TemplateCalls(model.templates, lock, now=now, visible=model.visible_templates).calls,
             **ImageCalls(model, lock, now=now, changed=changed, forget=forget, account=account).calls,
             **PlacementGroupCalls(model, lock, now=now).calls,
+            **ReservationCalls(model.reservations, model.alive, lock, now=now, account=account).calls,
         }
 
     def answer(self, call: Call) -> dict[str, Any]:
@@ -105,7 +107,8 @@ class Ec2:
         if untaggable := {one["ResourceType"] for one in said.get("TagSpecifications", [])} - _FLEET_TAGS:
             raise NotPlayed(f"CreateFleet with tags of {sorted(untaggable)}")
         target = said["TargetCapacitySpecification"]
-        market = Market(target.get("DefaultTargetCapacityType", Market.ON_DEMAND))
+        kind = target.get("DefaultTargetCapacityType", "on-demand")
+        market = self._market(said, kind)
         overrides = said["LaunchTemplateConfigs"][0].get("Overrides", [])
         subnets = {}
         for one in overrides:
@@ -116,11 +119,13 @@ class Ec2:
             zone = self._model.subnets.get(one["SubnetId"], "")
             subnets[Offer(market, one["InstanceType"], zone)] = one["SubnetId"]
         options = said.get("SpotOptions" if market is Market.SPOT else "OnDemandOptions", {})
+        if kind == "capacity-block" and options:
+            raise NotPlayed(f"CreateFleet for a Capacity Block with the options {options}")
         limits = [options.get(name) for name in ("SingleInstanceType", "SingleAvailabilityZone", "MinTargetCapacity")]
         if limits not in ([None] * 3, [True, True, target["TotalTargetCapacity"]]):
             raise NotPlayed(f"CreateFleet with the options {options}")
         ordered = said.get("OnDemandOptions", {}).get("AllocationStrategy") == "prioritized"
-        if ordered and market is Market.ON_DEMAND:
+        if ordered and market is not Market.SPOT:
             overrides = sorted(overrides, key=lambda one: one.get("Priority", float("inf")))
         with self._lock:
             request = FleetRequest(
@@ -132,7 +137,7 @@ class Ec2:
                 ),
                 count=target["TotalTargetCapacity"],
                 tags=tagged(said, "instance"),
-                by_price=not (ordered and market is Market.ON_DEMAND),
+                by_price=not (ordered and market is not Market.SPOT),
                 together=bool(limits[0]),
                 group=overrides[0].get("Placement", {}).get("GroupName", "") if overrides else "",
                 rest=json.dumps(said, sort_keys=True, default=str),
@@ -149,7 +154,7 @@ class Ec2:
             name = {"LaunchTemplateName": request.template, "Version": "1"}
             return {
                 "LaunchTemplateAndOverrides": {"LaunchTemplateSpecification": name, "Overrides": override},
-                "Lifecycle": market.value,
+                "Lifecycle": kind,
             }
 
         return {
@@ -159,6 +164,15 @@ class Ec2:
             ],
             "Errors": [of(one.offer) | {"ErrorCode": one.code, "ErrorMessage": one.message} for one in answer.errors],
         }
+
+    def _market(self, said: Mapping[str, Any], kind: str) -> Market:
+        """Return the market of a fleet with this DefaultTargetCapacityType; its template may name a reservation."""
+        with self._lock:
+            name = template_name(self._model, said, self._now())
+            contents = [one.content for one in self._model.visible_templates(self._now()) if one.name == name]
+        if kind == "capacity-block" or any(content.reservation for content in contents):
+            return Market.RESERVED
+        return Market(kind)
 
     # Listings and terminations
 
@@ -318,6 +332,9 @@ def _described(one: Instance) -> dict[str, Any]:
         result["StateReason"] = {"Code": change.reason_code, "Message": change.reason_message}
     if one.offer.market is Market.SPOT:
         result["InstanceLifecycle"] = "spot"
+    if one.reservation:
+        result |= {"CapacityReservationId": one.reservation}
+        result |= {"InstanceLifecycle": one.template.content.market} if one.template.content.market else {}
     if one.state is not MachineState.TERMINATED:
         result |= {"PrivateIpAddress": one.address, "SubnetId": one.subnet}
         result |= {"PublicIpAddress": one.public_address} if one.public_address else {}

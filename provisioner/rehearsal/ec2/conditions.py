@@ -179,6 +179,22 @@ class Unheeded:
 
 
 @dataclass(frozen=True)
+class Reserved:
+    """Capacity that the account has reserved: an On-Demand Capacity Reservation, or a Capacity Block."""
+
+    id: str
+    type: str
+    zone: str
+    machines: int
+    #: When it begins and ends; None: it does not end.
+    at: float = 0.0
+    ends: float | None = None
+    block: bool = False
+    #: The ARN of the group that it is in, or "".
+    group: str = ""
+
+
+@dataclass(frozen=True)
 class Conditions:
     #: Seconds from the launch to `running`, when the machine's kernel starts. Assumed: EC2 may show `running` earlier.
     boot_delay: float = 0.0
@@ -220,6 +236,7 @@ class Conditions:
     unheeded: tuple[Unheeded, ...] = ()
     #: Patterns for the zones whose subnet has no way out: machines there reach no address of AWS.
     no_way_out: tuple[str, ...] = ()
+    reservations: tuple[Reserved, ...] = ()
     #: Whether a replayed CreateFleet returns the same machines with different errors. Assumed: AWS does not document
     #: the answer to a replayed instant fleet.
     replay_errors: bool = False
@@ -232,7 +249,13 @@ class Conditions:
         """Return whether AWS verifies the account at `now`; the double started at the time `began`."""
         return any(began + one.at <= now < began + one.ends for one in self.verifications)
 
-    def capacity_of(self, offer: Offer, began: float, now: float) -> Capacity | None:
-        """Return the rule that applies to the offer now, or None; the double started at the Unix time `began`."""
+    def why_full(self, offer: Offer, machines: int, began: float, now: float) -> tuple[str, str] | None:
+        """Return code and message if the offer has no room for one more machine beside so many, else None.
+
+        The double started at the Unix time `began`.
+        """
         fitting = [rule for rule in self.capacity if rule.where.fits(offer) and began + rule.at <= now]
-        return max(enumerate(fitting), key=lambda item: (item[1].at, item[0]))[1] if fitting else None
+        if not fitting:
+            return None
+        rule = max(enumerate(fitting), key=lambda item: (item[1].at, item[0]))[1]
+        return None if rule.machines is None or machines < rule.machines else (rule.code, rule.message)

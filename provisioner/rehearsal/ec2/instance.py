@@ -26,6 +26,9 @@ class Content:
     tags: Mapping[str, str] = field(default_factory=dict)
     #: The tags of the resources that a launch with it makes, by their type.
     new_tags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    #: The id of the capacity reservation that it targets, or ""; and its MarketType, or "".
+    reservation: str = ""
+    market: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,11 @@ class Instance:
     group: str = ""
     #: What is wrong with its GPUs, as in GpuFault; empty for nothing.
     gpu_fault: str = ""
+
+    @property
+    def reservation(self) -> str:
+        """The id of the capacity reservation that it uses, or ""."""
+        return self.template.content.reservation
 
     @property
     def now(self) -> Change:

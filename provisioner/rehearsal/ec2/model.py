@@ -37,6 +37,7 @@ from provisioner.rehearsal.ec2.instance import (
 )
 from provisioner.rehearsal.ec2.machine_images import Images
 from provisioner.rehearsal.ec2.placement_groups import PlacementGroups
+from provisioner.rehearsal.ec2.reserved.capacity import BLOCK_ENDED, Reservations
 from provisioner.rehearsal.ec2.templates import Templates
 from provisioner.rehearsal.machines.host import place
 
@@ -63,13 +64,12 @@ class Model:
         `assigns` returns whether a subnet gives its machines public addresses, unless a launch decides otherwise.
         """
         self.conditions = conditions
-        self.began = began
-        self.subnets = subnets
+        self.began, self.subnets = began, subnets
         self.images = Images(conditions.image_delay, new_id)
         self.templates = Templates(new_id)
         self.groups = PlacementGroups(conditions.placement_groups, conditions.group_lag, new_id)
-        self._types = types
-        self._new_id = new_id
+        self.reservations = Reservations(conditions.reservations, began)
+        self._types, self._new_id = types, new_id
         self._address, self._assigns = address, assigns
         self._fleets: dict[str, tuple[FleetRequest, FleetAnswer]] = {}
         self._instances: dict[str, Instance] = {}
@@ -164,11 +164,10 @@ class Model:
             while len(machines) < request.count:
                 # The first offer with room for all machines of `together` has room for each of them.
                 others = request.count - 1 - len(machines) if request.together else 0
-                error = self._why_not(offer, subnet, template.content, request.group, now, others)
-                if error:
+                if why := self._why_not(offer, subnet, template.content, request.group, now, others):
                     # Assumed: each offer that was tried and gave no machine has an error of its own.
-                    errors.append(error)
-                    if offer.market is Market.SPOT and not error.code.startswith("Insufficient"):
+                    errors.append(OfferError(offer, *why))
+                    if offer.market is Market.SPOT and not why[0].startswith("Insufficient"):
                         errors.append(OfferError(offer, *quotas.UNFULFILLABLE))
                     break
                 token = f"{fleet}-{len(machines)}"
@@ -177,34 +176,27 @@ class Model:
 
     def _why_not(
         self, offer: Offer, subnet: str, content: Content, group: str, now: float, others: int
-    ) -> OfferError | None:
-        """Return the error for one more machine beside `others` that are not launched yet, or None."""
+    ) -> tuple[str, str] | None:
+        """Return why there can be no more machine beside `others` that are not launched yet: code and message."""
         kind = self._types(offer.instance_type)
         if kind is None:
-            return OfferError(offer, "InvalidParameterValue", f"Invalid value '{offer.instance_type}' for InstanceType")
+            return "InvalidParameterValue", f"Invalid value '{offer.instance_type}' for InstanceType"
         if unusable := self.images.why_no_machine(content, kind, now):
-            return OfferError(offer, *unusable)
+            return unusable
         if self.subnets.get(subnet) != offer.zone:
-            return OfferError(offer, "InvalidSubnetID.NotFound", f"The subnet ID '{subnet}' does not exist")
+            return "InvalidSubnetID.NotFound", f"The subnet ID '{subnet}' does not exist"
         if offer.zone not in kind.zones or (offer.market is Market.SPOT and not kind.spot):
-            message = f"The requested configuration is currently not supported: {offer}"
-            return OfferError(offer, "Unsupported", message)
-        live = [one for one in self._instances.values() if one.state != MachineState.TERMINATED]
+            return "Unsupported", f"The requested configuration is currently not supported: {offer}"
+        live = self.alive(now)
         if group and (misplaced := self.groups.why_no_machine(group, offer, kind, live, now)):
-            return OfferError(offer, *misplaced)
+            return misplaced
         if self.conditions.unverified(self.began, now):
-            return OfferError(offer, *quotas.UNVERIFIED)
+            return quotas.UNVERIFIED
+        if offer.market is Market.RESERVED:
+            return self.reservations.why_no_machine(content, offer, live, now, others)
         offers = [one.offer for one in live]
-        if exceeded := quotas.why_no_machine(self.conditions.quotas, offer, offers, self._vcpus, others):
-            return OfferError(offer, *exceeded)
-        rule = self.conditions.capacity_of(offer, self.began, now)
-        if rule and rule.machines is not None and sum(one.offer == offer for one in live) + others >= rule.machines:
-            return OfferError(offer, rule.code, rule.message)
-        return None
-
-    def _vcpus(self, instance_type: str) -> int:
-        kind = self._types(instance_type)
-        return kind.vcpus if kind else 0
+        exceeded = quotas.why_no_machine(self.conditions.quotas, offer, offers, self._types, others)
+        return exceeded or self.conditions.why_full(offer, offers.count(offer) + others, self.began, now)
 
     def price(self, offer: Offer, now: float) -> float | None:
         """Return the offer's price at `now` in dollars an hour; None if no price rule fits."""
@@ -231,6 +223,8 @@ class Model:
             instance_id, offer, subnet, private, public, template, token, tags, born, group=group, gpu_fault=fault
         )
         self._plan(now + self.conditions.boot_delay, self._run, instance_id)
+        if (taken_at := self.reservations.taken_at(template.content)) is not None:
+            self._plan(taken_at, self._end, instance_id, *BLOCK_ENDED)
         if breakdown := self._befalls(self.conditions.breakdowns, offer):
             self._plan(now + breakdown.at, self._end, instance_id, breakdown.code, breakdown.message)
         return instance_id
@@ -286,8 +280,8 @@ class Model:
             return
         user = code.startswith("Client.UserInitiated")
         transition = f"User initiated ({time.strftime('%Y-%m-%d %H:%M:%S GMT', time.gmtime(at))})" if user else code
-        change = Change(MachineState.SHUTTING_DOWN, at, code, f"{code}: {message}", transition)
-        ending = self._change(instance_id, change)
+        reason = code, f"{code}: {message}", transition
+        ending = self._change(instance_id, Change(MachineState.SHUTTING_DOWN, at, *reason))
         if ending.powered:
             self._events.append(Unplugged(ending))
         self._plan(at + self.conditions.end_delay, self._finish, instance_id)

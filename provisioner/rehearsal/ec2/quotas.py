@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable
 
-from provisioner.core.cloud.offers import Market, Offer
+from provisioner.core.cloud.offers import OPEN_MARKETS, InstanceType, Market, Offer
 from provisioner.core.cloud.quotas import quota_of
 from provisioner.rehearsal.aws.refused import Refused
 from provisioner.rehearsal.ec2.conditions import Quota
@@ -31,9 +31,18 @@ UNFULFILLABLE = (
 
 
 def why_no_machine(
-    quotas: Iterable[Quota], offer: Offer, live: Collection[Offer], vcpus: Callable[[str], int], others: int
+    quotas: Iterable[Quota],
+    offer: Offer,
+    live: Collection[Offer],
+    types: Callable[[str], InstanceType | None],
+    others: int,
 ) -> tuple[str, str] | None:
     """Return code and message if a quota has no room for one more machine beside `live` and `others`, else None."""
+
+    def vcpus(name: str) -> int:
+        kind = types(name)
+        return kind.vcpus if kind else 0
+
     for quota in quotas:
         if quota.where.fits(offer):
             used = sum(vcpus(one.instance_type) for one in live if quota.where.fits(one))
@@ -45,7 +54,7 @@ def why_no_machine(
 
 def value(quotas: Iterable[Quota], code: str, types: Iterable[str], zones: Iterable[str]) -> int:
     """Return the value of the quota with this code for GetServiceQuota; raises Refused if no rule sets it."""
-    offers = [Offer(market, name, zone) for market in Market for name in types for zone in zones]
+    offers = [Offer(market, name, zone) for market in OPEN_MARKETS for name in types for zone in zones]
     mine = [offer for offer in offers if (found := quota_of(offer)) and found.code == code]
     known = [quota.vcpus for quota in quotas if any(map(quota.where.fits, mine))]
     if not known:

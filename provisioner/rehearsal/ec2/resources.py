@@ -120,6 +120,8 @@ class Resources:
             yield Ec2Resource("subnet", subnet)
         for name in sorted({one["Placement"]["GroupName"] for one in overrides if "Placement" in one}):
             yield Ec2Resource("placement-group", name, self._tags(name) or {})
+        if template and template.content.reservation:
+            yield Ec2Resource("capacity-reservation", template.content.reservation)
         if said.get("TargetCapacitySpecification", {}).get("DefaultTargetCapacityType") == "spot":
             yield Ec2Resource("spot-instances-request")
         if template:

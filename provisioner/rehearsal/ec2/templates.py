@@ -82,6 +82,8 @@ class TemplateCalls:
             public=interface.get("AssociatePublicIpAddress"),
             tags=tagged(said, "launch-template"),
             new_tags={kind: found for kind in _NEW if (found := tagged(data, kind))},
+            reservation=_target(data).get("CapacityReservationId", ""),
+            market=data.get("InstanceMarketOptions", {}).get("MarketType", ""),
         )
         with self._lock:
             name, token = said["LaunchTemplateName"], said.get("ClientToken", "")
@@ -122,6 +124,11 @@ def _interface(data: Mapping[str, Any]) -> Mapping[str, Any]:
     if len(interfaces) > 1 or set(interfaces[0]) - known or interfaces[0].get("DeviceIndex") != 0:
         raise NotPlayed(f"a launch template with the network interfaces {interfaces}")
     return dict(interfaces[0])
+
+
+def _target(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the CapacityReservationTarget of a launch template's data."""
+    return dict(data.get("CapacityReservationSpecification", {}).get("CapacityReservationTarget", {}))
 
 
 def _fits(one: LaunchTemplate, item: Mapping[str, Any]) -> bool:

@@ -12,9 +12,10 @@ from provisioner.core.cloud.launch_templates import LaunchTemplate
 from provisioner.core.cloud.launches import LaunchAnswer, LaunchedMachine, LaunchRequest, Profile, Refusal
 from provisioner.core.cloud.machine_images import Ami, AmiState, Image
 from provisioner.core.cloud.machines import ENDING, Listing, Machine
-from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer, Price
+from provisioner.core.cloud.offers import OPEN_MARKETS, Catalog, InstanceType, Market, Offer, Price
 from provisioner.core.cloud.placement_groups import PlacementGroup
 from provisioner.core.cloud.prices import PriceList
+from provisioner.core.cloud.reserved.reservations import Reservation
 from provisioner.core.cloud.tags import LAUNCH_TAG
 from provisioner.core.errors import CloudError, Conflict, NoAnswer, Transient
 from provisioner.ports.clock import Clock
@@ -61,7 +62,9 @@ class FakeCloud:
     def catalog(self, instance_types: Collection[str]) -> Catalog:
         now = self._enter()
         types = {name: self.types[name] for name in instance_types if name in self.types}
-        offers = [Offer(market, name, zone) for name, kind in types.items() for zone in kind.zones for market in Market]
+        offers = [
+            Offer(market, name, zone) for name, kind in types.items() for zone in kind.zones for market in OPEN_MARKETS
+        ]
         known = {offer: self.model.price(offer, now) for offer in offers}
         prices = {offer: Price(dollars, "fake", now) for offer, dollars in known.items() if dollars is not None}
         return self._leave("catalog", Catalog(types, dict(self.subnets), prices, now))
@@ -87,6 +90,30 @@ class FakeCloud:
         self._enter()
         return self._leave("profile", Profile(name, f"arn:aws:iam::123456789012:instance-profile/{name}", "AROAFAKE"))
 
+    def reservations(self, reference: str) -> tuple[Reservation, ...]:
+        now, known = self._enter(), self.model.reservations
+        try:
+            shown = known.shown([] if reference.startswith("arn:") else [reference])
+        except Refused as refused:
+            raise self._error(refused.code, refused.message) from refused
+        alive = self.model.alive(now)
+        found = tuple(
+            Reservation(
+                one.id,
+                one.type,
+                one.zone,
+                known.state(one, now),
+                one.machines,
+                known.available(one, alive, now),
+                one.block,
+                self.model.began + one.at,
+                None if one.ends is None else self.model.began + one.ends,
+            )
+            for one in shown
+            if reference in (one.id, one.group)
+        )
+        return self._leave("reservations", found)
+
     def launch(self, request: LaunchRequest) -> LaunchAnswer:
         now = self._enter()
         template = request.template
@@ -97,6 +124,8 @@ class FakeCloud:
             "terminate",
             template.disk_gib,
             public=template.public_address or None,
+            reservation=template.reservation,
+            market="capacity-block" if template.capacity_block else "",
         )
         try:
             self.model.templates.create(template.name, content, now)
@@ -284,6 +313,7 @@ def machine(instance: Instance) -> Machine:
         instance.public_address,
         instance.template.content.image,
         _dated(instance),
+        instance.reservation,
     )
 
 

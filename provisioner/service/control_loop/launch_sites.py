@@ -10,9 +10,12 @@ from provisioner.core.cloud.launches import Profile, Template
 from provisioner.core.cloud.machine_images import Image, driven_families
 from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer, Price, Size
 from provisioner.core.cloud.prices import PriceList
-from provisioner.core.errors import CloudError
+from provisioner.core.cloud.reserved.reservations import Reservation
+from provisioner.core.errors import CloudError, Misconfigured, NeedsOperator
 from provisioner.core.protocol.codec import decode, encode
 from provisioner.core.protocol.keys import agent_key
+from provisioner.core.recipe.defaults import RecipeDefaults, reservation
+from provisioner.core.recipe.recipe import Spec
 from provisioner.core.run.clock_repair import SLACK
 from provisioner.core.run.launching import Site
 from provisioner.service.installation import Installation
@@ -106,6 +109,10 @@ class LaunchSites:
         """Return the instance profile with its role; the answer may be a day old, but not older than `since`."""
         return self._known(f"profile {profile}", Profile, lambda: self._installation.cloud.profile(profile), since)
 
+    def reserved(self, reference: str) -> tuple[Reservation, ...]:
+        """Return the capacity reservations with this id, or of this group, as they are now."""
+        return self._installation.cloud.reservations(reference)
+
     def agent(self) -> tuple[str, bytes]:
         """Build the agent's archive; return its sha256 and the archive."""
         archive = self._agent.build()
@@ -176,7 +183,7 @@ class LaunchSites:
 
     def price(self, offer: Offer) -> Price | None:
         """Return the offer's last known price, or None."""
-        if offer.market is Market.ON_DEMAND:
+        if offer.market is not Market.SPOT:
             return self.price_list(offer.instance_type).machines.get(offer.instance_type)
         # Another thread may add a catalog meanwhile.
         heard = [catalog for catalog in list(self._catalogs.values()) if offer in catalog.prices]
@@ -218,6 +225,38 @@ class LaunchSites:
             found = sha256, 0.0
         self._agent_sha256 = found[0]
         return self._agent_sha256
+
+
+class ReservationLooks:
+    """The capacity reservations that recipes name: each is looked up once."""
+
+    def __init__(self, sites: LaunchSites) -> None:
+        self._sites = sites
+        self._known: dict[str, tuple[Reservation, ...] | CloudError] = {}
+
+    def of(self, spec: Spec, terms: RecipeDefaults) -> tuple[Reservation, ...]:
+        """Return the reservations to choose from for the spec's machines; empty if they use none.
+
+        Raises CloudError; NeedsOperator, and not Misconfigured, if the reservation of the settings is wrong or over.
+        """
+        reference = reservation(spec, terms)
+        if not reference:
+            return ()
+        if reference not in self._known:
+            try:
+                self._known[reference] = self._sites.reserved(reference)
+            except CloudError as error:
+                self._known[reference] = error
+        found, named = self._known[reference], spec.placement.reserved
+        if isinstance(found, CloudError):
+            wrong = isinstance(found, Misconfigured) and not named
+            raise NeedsOperator(f"{found}; correct `reservation` in the settings", found.code) if wrong else found
+        if named:
+            return found
+        fitting = tuple(each for each in found if each.instance_type in spec.instance_types)
+        if fitting and all(each.over for each in fitting):
+            raise NeedsOperator(f"{fitting[0]} is {fitting[0].state}: name another `reservation` in the settings")
+        return fitting
 
 
 def _fresh(stored_at: float, now: float, lasts: float) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from provisioner.core.cloud.launches import LaunchAnswer, LaunchedMachine, Refusal
 from provisioner.core.cloud.offers import Market
+from provisioner.core.cloud.reserved.reservations import Reservation
 from provisioner.core.errors import ClockWrong, CloudError, Conflict, NeedsOperator, NoAnswer, Retryable
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import story
@@ -18,7 +19,7 @@ from provisioner.core.run.states import Waiting
 from provisioner.core.run.survivors import kept
 from provisioner.core.run.work_order import recipe_of
 from provisioner.service.collectors import launch_templates, placement_groups
-from provisioner.service.control_loop.launch_sites import LaunchSites
+from provisioner.service.control_loop.launch_sites import LaunchSites, ReservationLooks
 from provisioner.service.installation import Installation, budget_for
 
 #: Seconds for which a launch request is repeated. EC2's client tokens live far longer (EC2 API, "Ensuring
@@ -57,6 +58,9 @@ class Launches:
         The limits are the installation's: they count the machines of all profiles.
         """
         installation, now = self._installation, self._installation.now()
+        waiting, reserved = self._reserved(waiting, plan, now, epoch)
+        if not waiting:
+            return []
         causes = {run.id: run.waiting for run, _ in waiting}
         failed_at = max((each.failed_at for each in plan.live.templates), default=0.0)
         try:
@@ -75,7 +79,8 @@ class Launches:
         droughts = {each.id: each for each in plan.live.droughts}
         health = {each.id: each for each in plan.live.templates}
         joins = {run.id: ranks for run, _, ranks in plan.joins}
-        launched = plan_launches(waiting, site, droughts, health, room, now, self._tokens(), plan.kept, joins, budget)
+        tokens = self._tokens()
+        launched = plan_launches(waiting, site, droughts, health, room, now, tokens, plan.kept, joins, budget, reserved)
         refused = [refuse(run, reason, now) for run, reason in launched.refused]
         placement_groups.expect(installation, launched.launches)
         launch_templates.note(installation, launched.launches)
@@ -89,6 +94,25 @@ class Launches:
         spec, capped = recipe.spec, self._installation.policy.caps.dollars_a_day is not None
         limited = capped or spec.limits.cost is not None or spec.placement.max_price is not None
         return limited and spec.markets != (Market.SPOT,)
+
+    def _reserved(
+        self, waiting: Sequence[tuple[Run, Recipe]], plan: Plan, now: float, epoch: int
+    ) -> tuple[Sequence[tuple[Run, Recipe]], Mapping[str, tuple[Reservation, ...]]]:
+        """Return the runs that can be launched, and the reservations of those that are launched into one.
+
+        Runs whose reservation cannot be looked up wait, or are refused.
+        """
+        found, ready = dict[str, tuple[Reservation, ...]](), list[tuple[Run, Recipe]]()
+        looks = ReservationLooks(self._sites)
+        for run, recipe in waiting:
+            try:
+                reserved = looks.of(recipe.spec, self._installation.policy.terms)
+            except CloudError as error:
+                self._save_unfilled(plan, [(run, recipe)], error, now, epoch)
+            else:
+                ready.append((run, recipe))
+                found |= {run.id: reserved} if reserved else {}
+        return ready, found
 
     def hold(self, plan: Plan, error: NeedsOperator, epoch: int) -> None:
         """Store that the due runs wait for the operator, without a call to the cloud."""
@@ -197,13 +221,16 @@ class Launches:
         return kept(run, held, recipe_of(run), now)
 
     def _machine(self, launch: Launch, machine: LaunchedMachine) -> KnownMachine:
+        template = launch.request.template
         return KnownMachine(
             machine.instance_id,
             launch.id,
             machine.offer,
             bound_at=self._installation.now(),
-            price=self._sites.price(machine.offer),
-            disk_price=self._sites.price_list(machine.offer.instance_type).disk(launch.request.template),
+            # AWS lists no price for the hours of a Capacity Block, which is paid when it is bought.
+            price=None if template.capacity_block else self._sites.price(machine.offer),
+            disk_price=self._sites.price_list(machine.offer.instance_type).disk(template),
             lifetime=launch.request.lifetime,
             hourly_at_most=launch.hourly_at_most,
+            reservation=template.reservation,
         )

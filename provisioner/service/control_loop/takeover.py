@@ -89,8 +89,10 @@ class Takeover:
                 order = decode(WorkOrder, work)
             except Invalid:
                 continue
-            price, now = self._sites.price(machine.offer), installation.clock.now()
-            fresh = KnownMachine(machine.id, machine.launch, machine.offer, bound_at=now, price=price)
+            now, reservation = installation.clock.now(), machine.reservation
+            # A listing does not show whether the reservation is a Capacity Block, which has no price by the hour.
+            price = None if reservation else self._sites.price(machine.offer)
+            fresh = KnownMachine(machine.id, machine.launch, machine.offer, now, price=price, reservation=reservation)
             ours = answers.Found(order.rank, known.get(machine.id, fresh), box, reused=later > 0)
             found[order.run, order.attempt].append(ours)
         adopted = dict[str, str]()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core.cloud.offers import Market, Offer
+from provisioner.core.cloud.offers import OPEN_MARKETS, Market, Offer
 from provisioner.core.cloud.tags import INSTALLATION_TAG, JOB_TAG, LAUNCH_TAG, LIFETIME_TAG, OWNER_TAG
 from provisioner.core.protocol.messages import Stop
 from provisioner.core.protocol.words import Outcome
@@ -325,7 +325,7 @@ def worlds(draw: st.DrawFn) -> tuple[Any, ...]:
     droughts = draw(
         st.lists(
             st.builds(
-                dry, st.sampled_from(list(Market)), st.sampled_from(NAMES), st.sampled_from(["", *PLACES]), times
+                dry, st.sampled_from(OPEN_MARKETS), st.sampled_from(NAMES), st.sampled_from(["", *PLACES]), times
             ),
             max_size=6,
         )

@@ -30,7 +30,8 @@ def use_of(machine: KnownMachine, now: float) -> Use:
         # The lifetime is read from a tag, which others may write.
         ends = max(now, begins + min(lifetime, LONGEST_LIFE))
     hourly = machine.price.dollars if machine.price else machine.hourly_at_most
-    return Use(begins, max(ends, begins + MINIMUM), hourly or 0.0)
+    # The account pays for a reservation whether a machine uses it or not.
+    return Use(begins, max(ends, begins + MINIMUM), 0.0 if machine.reservation else hourly or 0.0)
 
 
 def budget_of(live: Live, ended: float, most: float, now: float) -> Budget:

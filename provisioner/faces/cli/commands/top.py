@@ -240,7 +240,9 @@ def row(each: Live, now: float, *, short_id: bool = False) -> Sequence[str]:
         run.job,
         _state(each, now),
         str(run.attempt or ""),
-        f"{machine.market} {machine.type} {_zone(machine.zone)}" if machine else "",
+        f"{'reserved' if machine.reservation else machine.market} {machine.type} {_zone(machine.zone)}"
+        if machine
+        else "",
         screen.short(now - run.created_at),
         _dollars(each.dollars_at_most),
         screen.short(now - each.heard_at) if each.heard_at is not None else "",

@@ -293,7 +293,7 @@ def receipt(item: Receipt) -> None:
                 bill.instance_id,
                 f"{bill.market} {bill.instance_type} {bill.zone}",
                 f"{bill.seconds_at_least} to {bill.seconds_at_most}",
-                _price(bill.price, item.created_at),
+                _paid(bill, item.created_at),
                 dollars(bill.dollars_at_least, bill.dollars_at_most),
                 _disk(bill),
             )
@@ -313,6 +313,14 @@ def _error(phase: Phase) -> str:
     """Return the error of the phase's begin, rounded up; "" for the store's clock, which is the reference."""
     error = phase.began_error
     return f" ± {math.ceil(error * 10) / 10:.1f} s" if error or phase.began_source != "store" else ""
+
+
+def _paid(bill: Bill, at: float) -> str:
+    """Return the price of an hour, and whether it is paid already."""
+    if not bill.reservation:
+        return _price(bill.price, at)
+    paid = f"paid with {bill.reservation}"
+    return f"{_price(bill.price, at)}, {paid}" if bill.price else paid
 
 
 def _price(item: Price | None, at: float) -> str:

@@ -152,9 +152,13 @@ def _cost(bill: Receipt) -> str:
         return "none: no machine yet" if bill.provisional else "none: no machine"
     if bill.dollars_at_most is None:
         unknown = next(each for each in bill.machines if each.price is None)
+        if unknown.reservation:
+            return f"paid with the reservation {unknown.reservation}, which has no price by the hour"
         return f"unknown (no price for {unknown.market} {unknown.instance_type})"
     limit = "" if bill.cost_limit is None else f" of limits.cost ${bill.cost_limit:.2f}"
     text = f"{dollars(bill.dollars_at_least, bill.dollars_at_most)}{limit}, without disks"
+    if paid := sum(each.reservation is not None for each in bill.machines):
+        text += f"; already paid for {'all' if paid == len(bill.machines) else paid} machines by reservations"
     return f"{text}; until now" if bill.provisional else text
 
 
@@ -162,7 +166,11 @@ def _attempt(
     attempt: Attempt, machine: Machine, bill: Receipt, now: float, shown: Collection[str | None]
 ) -> Iterator[str]:
     price = f"{machine.price.dollars:g} $/h" if machine.price else "price unknown"
-    yield f"{machine.id}, {machine.market} {machine.type} in {machine.zone}, {price}"
+    market = str(machine.market)
+    if machine.reservation:
+        paid = f"paid with the reservation {machine.reservation}"
+        market, price = "reserved", f"{price}, {paid}" if machine.price else paid
+    yield f"{machine.id}, {market} {machine.type} in {machine.zone}, {price}"
     spent = [phase for phase in bill.phases if (phase.attempt, phase.rank) == (attempt.attempt, attempt.rank)]
     if spent:
         yield ", ".join(_phase(phase, now) for phase in spent)
