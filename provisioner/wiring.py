@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from provisioner.adapters.backup import About
     from provisioner.adapters.iam import Difference
     from provisioner.adapters.stack.setup import Setup
+    from provisioner.core.check.lines import Line
+    from provisioner.core.check.quotas import Need
     from provisioner.service.ami.collection import Amis
     from provisioner.service.collectors.reaper import Reaped
     from provisioner.service.control_loop.launch_sites import LaunchSites
@@ -304,6 +306,55 @@ def alive(settings: BeforeSetup) -> list[str]:
         opened = service(settings)
         with contextlib.closing(opened):
             found += ["runs that are not done (`provision runs`)"] if opened.operator.unfinished() else []
+    return found
+
+
+def check(settings: Settings) -> Iterator[Line]:
+    """Yield what is right and wrong in the account, in the order in which it is found out."""
+    from provisioner.adapters.checks.account import Account
+    from provisioner.core.check.caps import caps
+    from provisioner.core.check.wanted import Wanted
+    from provisioner.core.cloud.caps.budget import Budget
+    from provisioner.service.control_loop.launch_sites import AMI
+    from provisioner.service.installation import budget_for
+
+    values, store = settings.policy_values, settings.store_path
+    needs: Sequence[Need] = ()
+    image, now = settings.image, SystemClock().now()
+    limit = settings.caps.dollars_a_day
+    budget = None if limit is None else Budget(limit, now)
+    if store.exists():
+        with contextlib.closing(SqlStore(store, RandomIds())) as opened:
+            needs, image = _needs(opened), opened.chosen(AMI) or image
+            budget = budget_for(opened, settings.caps, opened.live(), now)
+    wanted = Wanted(
+        installation=settings.installation,
+        region=settings.region,
+        bucket=settings.bucket,
+        subnets=settings.subnets,
+        groups={name: settings.profile_security_groups.get(name, settings.security_groups) for name in values.roles},
+        roles=values.roles,
+        image=image,
+        disk_gib=settings.disk_gib,
+        machine_policy=policies(settings)["machine"],
+        needs=needs,
+    )
+    with contextlib.closing(_session(settings)) as session:
+        yield from Account(session, wanted).lines()
+    # The double's machines cost nothing.
+    if budget or not settings.rehearsal:
+        yield from caps(budget)
+
+
+def _needs(store: SqlStore) -> Sequence[Need]:
+    """Return what the stored jobs launch; a job that this version cannot run is left out."""
+    from provisioner.core.check.quotas import need
+    from provisioner.core.recipe.recipe import Recipe
+
+    found = []
+    for job in store.jobs(None):
+        with contextlib.suppress(Invalid):
+            found.append(need(f"{job.owner}/{job.name}", Recipe.load(job.recipe).spec))
     return found
 
 

@@ -17,6 +17,7 @@ import typer
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from provisioner.core.check import report
 from provisioner.core.cloud import tags
 from provisioner.core.commands import uploads
 from provisioner.core.logs import archive
@@ -36,7 +37,7 @@ from provisioner.service.tally import Tally
 from provisioner.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-VIEWS = (ami, commands, job, log, overview, receipt, run, token, upload)
+VIEWS = (ami, commands, job, log, overview, receipt, report, run, token, upload)
 LIST = Path(__file__).with_name("frozen_names.json")
 
 

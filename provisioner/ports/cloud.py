@@ -32,6 +32,9 @@ class Cloud(Protocol):
     def price_list(self, instance_types: Collection[str]) -> PriceList:
         """Return the on-demand prices of these types, and the prices of disks; uncertain prices are omitted."""
 
+    def quota(self, code: str) -> int:
+        """Return the value of the account's quota of vCPUs with this code, as of `core.cloud.quotas`."""
+
     def image(self, reference: str) -> Image:
         """Return the machine image with the id `ami-…`, or the one whose id is in the public parameter `ssm:/path`."""
 

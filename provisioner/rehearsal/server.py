@@ -29,6 +29,7 @@ from provisioner.rehearsal.aws.faults import Effect, Faults, Rule, When
 from provisioner.rehearsal.aws.refused import Refused
 from provisioner.rehearsal.aws.rights import Rights, arn
 from provisioner.rehearsal.aws.signatures import Caller, Identities, service_of
+from provisioner.rehearsal.aws.simulation import simulated
 from provisioner.rehearsal.aws.stacks.api import CloudFormation
 from provisioner.rehearsal.aws.stacks.services import Services
 from provisioner.rehearsal.aws.wire import Answer, Request
@@ -181,6 +182,9 @@ class Server:
             return wire.write_query(
                 "iam", call.action, self._account.add_service_role(call.parameters["AWSServiceName"])
             )
+        if call.service == "ec2" and call.parameters.get("DryRun"):
+            # The call is allowed (EC2 API Reference, "Common query parameters"). Assumed: EC2 checks nothing else.
+            raise Refused("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
         if call.service == "ec2" and call.action in self._ec2.calls:
             return wire.write("ec2", call.action, self._ec2.answer(call))
         if call.action == "GetParameter" and (name := call.parameters.get("Name")) in IMAGE_PARAMETERS:
@@ -196,14 +200,18 @@ class Server:
                 "Value": float(self._ec2.quota(code, self._account.instance_types)),
             }
             return wire.write_json({"Quota": quota})
-        if call.action == "GetCallerIdentity" and call.principal not in (CONTROL, ADMINISTRATOR):
-            # Moto's answer does not name the machine.
+        if call.action == "GetCallerIdentity" and call.principal != ADMINISTRATOR:
+            # Moto's answer does not name the role.
             said = {"UserId": call.principal, "Account": ID, "Arn": arn(call.principal)}
             return wire.write_query("sts", call.action, said)
         if call.action == "DecodeAuthorizationMessage":
             return wire.write_query(
                 "sts", call.action, {"DecodedMessage": self._rights.decoded(call.parameters["EncodedMessage"])}
             )
+        if call.action == "SimulatePrincipalPolicy":
+            return wire.write_query("iam", call.action, simulated(call.parameters, self._account.policies_of))
+        if call.action == "GetEbsDefaultKmsKeyId":
+            return wire.write("ec2", call.action, {"KmsKeyId": self._account.disk_key})
         if call.action == "GetProducts":
             return wire.write_json({"FormatVersion": "aws_v1", "PriceList": self._products(call.parameters)})
         answer = self._ask_moto(environ, request, call)

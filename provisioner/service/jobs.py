@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from provisioner.core.access.callers import Caller
 from provisioner.core.access.owner_limits import UNLIMITED
+from provisioner.core.check import quotas
 from provisioner.core.cloud.machine_images import driven_families, raised_disk
-from provisioner.core.cloud.offers import Market, Size
+from provisioner.core.cloud.offers import Catalog, Market, Size
 from provisioner.core.commands.records import CommandList
 from provisioner.core.commands.uploads import Upload
 from provisioner.core.cost.estimate import hourly, price_notes
@@ -84,7 +85,9 @@ class Jobs:
             warnings.extend(() if spec.commands else lists.notes(spec.nprocs, spec.list))
             try:
                 yield from self._unoffered(spec)
-                warnings.extend(gpu_notes(spec, self._sites().catalog_to_check(spec.instance_types)))
+                catalog = self._sites().catalog_to_check(spec.instance_types)
+                warnings.extend(gpu_notes(spec, catalog))
+                warnings.extend(self._quota_notes(spec, catalog))
                 warnings.extend(self._disk_notes(spec))
                 warnings.extend(self._price_notes(spec))
                 for path, reason in self._unreserved(spec):
@@ -114,6 +117,15 @@ class Jobs:
         listed = types if Market.ON_DEMAND in spec.markets else ()
         on_demand = {name: sites.price_list(name).machines.get(name) for name in listed}
         yield from price_notes(spec, sites.catalog_to_check(types), on_demand, caps, self._clock.now())
+
+    def _quota_notes(self, spec: recipes.Spec, catalog: Catalog) -> Iterator[str]:
+        """Yield a note if the account's quotas are too small for every offer of the recipe."""
+        wanted = quotas.need(spec.name, spec)
+        known = {code: self._sites().quota(code) for code in quotas.concerned([wanted])}
+        values = {code: value for code, value in known.items() if value is not None}
+        if problem := quotas.too_small(wanted, values, {name: kind.vcpus for name, kind in catalog.types.items()}):
+            text, page = problem
+            yield f"{text}, so runs cannot start; ask for more at {page}"
 
     def _hourly_dollars(self, spec: recipes.Spec) -> float | None:
         """Return the list price of an hour of all machines, if they are of the dearest type; None if it is unknown."""

@@ -81,7 +81,8 @@ def test_denied_call_says_who_may_not_do_what(up: Raise) -> None:
         with pytest.raises(errors.Misconfigured) as denied:
             account.cloud.machines()
         told.append(str(denied.value))
-    assert "no policy allows arn:aws:iam::123456789012:user/control to do ec2:DescribeInstances on *" in told[0]
+    login = "arn:aws:sts::123456789012:assumed-role/provision-control/session"
+    assert f"no policy allows {login} to do ec2:DescribeInstances on *" in told[0]
     assert "Encoded" not in told[0]
     assert told[0] == told[1]
     assert len(account.double.calls.of("sts")) == 1

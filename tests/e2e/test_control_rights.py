@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import botocore.session
+import moto.backends
 import pytest
 from botocore import xform_name
 
@@ -14,6 +15,7 @@ from provisioner.core.errors import Misconfigured
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.machines import silence
 from provisioner.core.run.records import KnownMachine
+from provisioner.rehearsal.aws.account import ID
 from provisioner.rehearsal.aws.calls import CONTROL
 from provisioner.rehearsal.aws.faults import Effect, Rule
 from provisioner.rehearsal.aws.rights import encoded
@@ -65,13 +67,18 @@ def adapters_calls() -> set[tuple[str, str]]:
         for operation in loader.get_service_model(service).operation_names
     }
     known["get_service_quota"] = "servicequotas", "GetServiceQuota"
-    names = {
-        node.attr
-        for path in (*(ADAPTERS / "ec2").glob("*.py"), ADAPTERS / "s3.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute)
-    }
+    paths = (*(ADAPTERS / "ec2").glob("*.py"), *(ADAPTERS / "checks").glob("*.py"), ADAPTERS / "s3.py")
+    nodes = [node for path in paths for node in ast.walk(ast.parse(path.read_text()))]
+    names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    # The checks name their calls by texts.
+    names |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     return {known[name] for name in names & known.keys()}
+
+
+def check(whole: Rig) -> None:
+    """Check the account while disks are encrypted by default, so that the key is read, too."""
+    moto.backends.get_backend("ec2")[ID][whole.double.region].enable_ebs_encryption_by_default()
+    assert [line for line in wiring.check(whole.settings) if "cannot be read" in line.text] == []
 
 
 def test_control_policy_allows_exactly_the_control_planes_calls(
@@ -135,6 +142,7 @@ def test_control_policy_allows_exactly_the_control_planes_calls(
         for template in cloud.launch_templates():
             cloud.delete_launch_template(template.name)
         bake_and_delete(whole)
+        check(whole)
         double = whole.double
         made = {(call.service, call.action) for call in double.calls.of(principal=CONTROL)}
         assert double.calls.unimplemented == []

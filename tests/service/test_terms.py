@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from provisioner.core.cloud.offers import Catalog, Market
-from provisioner.core.errors import Invalid, Transient
+from provisioner.core.errors import Invalid, Misconfigured, Transient
 from provisioner.core.recipe.recipe import parse_recipe
 from provisioner.core.views.job import Prices
-from provisioner.rehearsal.ec2.conditions import Conditions, PriceRule, Where
+from provisioner.rehearsal.ec2.conditions import Conditions, PriceRule, Quota, Where
 from provisioner.service.control import OnBehalf
+from provisioner.service.control_loop.launch_sites import CATALOG_TTL, UNLISTED_TTL
 from provisioner.service.control_loop.loop import Intervals
 from provisioner.service.jobs import CONFIRMED
 from tests.service.world import TESTER, World, parts
@@ -128,6 +129,53 @@ def test_apply_says_what_an_hour_of_all_machines_costs() -> None:
     assert world.jobs.apply(text(scale=4, **more), "f").hourly_dollars == 12.0
     assert world.jobs.apply(text(scale=4, instance_type="g6.xlarge"), "f").hourly_dollars is None
     assert world.jobs.apply(text(), "f").hourly_dollars is None
+
+
+def quotas_read(world: World) -> list[str]:
+    """Let the cloud record the codes of the quotas that are read from now on; return the record."""
+    read, codes = world.cloud.quota, list[str]()
+
+    def quota(code: str) -> int:
+        codes.append(code)
+        return read(code)
+
+    world.cloud.quota = quota  # type: ignore[method-assign]
+    return codes
+
+
+def test_apply_says_that_the_quota_is_too_small_for_every_offer() -> None:
+    """The job is stored: the quota may be raised before it starts. The value is read once an hour."""
+    world = World(Conditions(quotas=(Quota(3, Where("on-demand", "g*")),)))
+    codes = quotas_read(world)
+    page = "https://console.aws.amazon.com/servicequotas/home/services/ec2/quotas/L-DB2E81BA"
+    quota = "Running On-Demand G and VT instances (L-DB2E81BA)"
+    said = (f"g5.xlarge needs 4 vCPUs, but the quota {quota} is 3, so runs cannot start; ask for more at {page}",)
+    assert world.jobs.apply(text(), "f").warnings == said
+    assert world.jobs.apply(text(), "f").warnings == said
+    spot = {"use_spot_instance": True, "placement": {"spot_fallback": True}}
+    assert world.jobs.apply(text(**spot), "f").warnings == ()
+    assert codes == ["L-DB2E81BA", "L-3819A6DF"]
+    world.cloud.model.conditions = Conditions()
+    world.advance(CATALOG_TTL)
+    assert world.jobs.apply(text(), "f").warnings == ()
+
+
+def test_quota_that_cannot_be_read_is_no_reason_to_refuse_a_recipe() -> None:
+    """It is not asked for again for ten minutes, because the right may be missing."""
+    world = World()
+    codes = quotas_read(world)
+    failing = world.cloud.quota
+
+    def denied(code: str) -> int:
+        failing(code)
+        raise Misconfigured("not authorized", "AccessDeniedException")
+
+    world.cloud.quota = denied  # type: ignore[method-assign]
+    assert world.jobs.apply(text(), "f").warnings == ()
+    assert world.jobs.apply(text(), "f").warnings == ()
+    world.advance(UNLISTED_TTL)
+    assert world.jobs.apply(text(), "f").warnings == ()
+    assert codes == ["L-DB2E81BA"] * 2
 
 
 def test_apply_says_that_commands_share_gpus() -> None:

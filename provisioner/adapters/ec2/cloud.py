@@ -141,6 +141,10 @@ class Ec2:
         disks = answers(self._calls, ask, **pricelist.disks(region))
         return pricelist.price_list(_products(machines), _products(disks), listing.date(machines[-1]))
 
+    @aws.reading("GetServiceQuota")
+    def quota(self, code: str) -> int:
+        return self._explaining.value(code)
+
     @aws.reading("DescribeImages")
     def image(self, reference: str) -> Image:
         image_id = reference

@@ -21,6 +21,8 @@ from provisioner.core.errors import CloudError, QuotaExceeded
 _ENCODED = re.compile(r"[ :]*Encoded authorization failure message: ([\w.=/+-]+)")
 #: Codes for a quota of running vCPUs.
 _OF_VCPUS = frozenset({"MaxSpotInstanceCountExceeded", "VcpuLimitExceeded"})
+#: Seconds to wait for the value of a quota: nothing depends on it.
+QUOTA_TIMEOUT = 5.0
 #: Seconds for which an explanation is kept, also if there was none. A denied call is repeated every second.
 KEPT = 300.0
 #: Maximum number of explanations that are kept. When it is reached, all of them are dropped.
@@ -58,15 +60,16 @@ class Explaining:
         quota = quota_of(offer) if offer and error.code in _OF_VCPUS and isinstance(error, QuotaExceeded) else None
         if quota is None or not isinstance(error, QuotaExceeded):
             return refusal
-        vcpus = self._kept(quota.code, lambda: self._value(quota)) if error.vcpus is None else error.vcpus
+        vcpus = self._kept(quota.code, lambda: self.value(quota.code)) if error.vcpus is None else error.vcpus
         said = str(error).removeprefix(f"{error.code}: ").rstrip(".")
         told = QuotaExceeded(f"{said}; {_told(quota, vcpus)}", error.code, vcpus=vcpus)
         told.at = error.at
         return Refusal(told, offer)
 
-    def _value(self, quota: Quota) -> int:
-        client = self._session.client("service-quotas")
-        answer = self._calls.once(client.get_service_quota, ServiceCode="ec2", QuotaCode=quota.code)
+    def value(self, code: str) -> int:
+        """Return the value of a quota; raises CloudError."""
+        client = self._session.client("service-quotas", QUOTA_TIMEOUT)
+        answer = self._calls.once(client.get_service_quota, ServiceCode="ec2", QuotaCode=code)
         return int(answer["Quota"]["Value"])
 
     def _kept(self, subject: str, ask: Callable[[], Any]) -> Any:

@@ -23,6 +23,7 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         "rehearse": Command("rehearse:rehearse", "Run a recipe on this computer, without AWS.", "rehearse recipe.yaml"),
         "init": Command("init:init", "Write a settings file or a first recipe.", "init recipe"),
         "setup": Command("account.setup:setup", "Make what an installation needs in an AWS account.", "setup --print"),
+        "check": Command("account.check:check", "Look for faults of the account and the settings.", "check"),
         "docs": Command("documentation:docs", "Read the documentation.", "docs outcomes"),
         "help": Command("documentation:help", "Describe a command.", "help start"),
         "completion": Command("completion:completion", "Print a completion script for a shell.", "completion bash"),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from provisioner.core.check.report import Check
 from provisioner.core.views.ami import Ami
 from provisioner.core.views.commands import Command, Estimate
 from provisioner.core.views.job import Job, Schedule
@@ -15,6 +16,7 @@ from provisioner.core.views.token import Audit, NewToken, Token
 
 #: By command; `logs` prints one object on each line.
 OUTPUTS: Mapping[str, Any] = {
+    "check": Check,
     "apply": Job,
     "jobs": list[Job],
     "show": Job,

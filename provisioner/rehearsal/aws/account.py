@@ -17,6 +17,7 @@ from provisioner.core.cloud.partitions import partition
 from provisioner.core.cloud.setup.stack import SPOT_ROLE, SPOT_SERVICE
 from provisioner.rehearsal.aws.calls import NotPlayed
 from provisioner.rehearsal.aws.refused import Refused
+from provisioner.rehearsal.aws.simulation import documents
 
 #: Moto's default account.
 ID = "123456789012"
@@ -31,6 +32,8 @@ IMAGE_NAME = "rehearsal-gpu-ubuntu-24.04"
 IMAGE_GIB = 45
 #: The role of the control plane.
 CONTROL_ROLE = "provision-control"
+#: The parts of a bucket's "Block Public Access".
+PUBLIC_ACCESS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 #: The name of the inline policy that a role has from `provision iam`.
 POLICY = "provision"
 
@@ -73,9 +76,13 @@ class Account:
                 self.add_profile(profile, policies["trust"], policies["machine"])
             self._first, self.profile_arn = profiles[0], self.profile_arns[profiles[0]]
             self.add_role(CONTROL_ROLE, policies["trust"], policies["control"])
+            # Exists as soon as an account has used spot machines.
+            self.add_service_role(SPOT_SERVICE)
         s3 = _backend("s3", partition(self.region).name)
         for bucket, objects in buckets.items():
             s3.create_bucket(bucket, region)
+            # As of a new bucket since 2023-04 (S3 User Guide, "Block Public Access").
+            s3.put_public_access_block(bucket, dict.fromkeys(PUBLIC_ACCESS, "true"))
             for key, data in objects.items():
                 s3.put_object(bucket, key, data)
         ssm, manager = _backend("ssm", region), _backend("secretsmanager", region)
@@ -85,11 +92,17 @@ class Account:
             manager.create_secret(name, value, None, None, None, None, None, [], False)
 
     def _lead_out(self, ec2: Any) -> None:
-        """Give the default network its internet gateway and default route (VPC User Guide, "Default VPCs")."""
+        """Give the default network what it has on AWS: a default route, and a group that accepts its own machines.
+
+        VPC User Guide, "Default VPCs" and "Default security groups".
+        """
         gateway = ec2.create_internet_gateway()
         for table in ec2.describe_route_tables():
             ec2.attach_internet_gateway(gateway.id, table.vpc_id)
             ec2.create_route(table.id, "0.0.0.0/0", gateway_id=gateway.id)
+            group = ec2.get_default_security_group(table.vpc_id).id
+            itself = [{"GroupId": group}]
+            ec2.authorize_security_group_ingress(group, "-1", None, None, [], source_groups=itself, vpc_id=table.vpc_id)
 
     def add_role(self, name: str, trust: Mapping[str, Any], policy: Mapping[str, Any]) -> str:
         """Create a role with an inline policy; return its unique id."""
@@ -187,6 +200,17 @@ class Account:
     def set_policy(self, role: str, policy: Mapping[str, Any], name: str = POLICY) -> None:
         """Give the role an inline policy. It is only shown: what calls are allowed was decided at the start."""
         _backend("iam", partition(self.region).name).put_role_policy(role, name, json.dumps(policy))
+
+    def policies_of(self, role: str) -> list[Mapping[str, Any]] | None:
+        """Return the policies that a role has now, or None for an unknown role."""
+        found = _backend("iam", partition(self.region).name).roles.values()
+        return next((documents(one) for one in found if one.name == role), None)
+
+    @property
+    def disk_key(self) -> str:
+        """The KMS key with which new disks are encrypted, if they are: AWS's own, or the account's default key."""
+        own = _backend("ec2", self.region).default_kms_key_id
+        return own or f"arn:{partition(self.region).name}:kms:{self.region}:{ID}:alias/aws/ebs"
 
     def objects(self, bucket: str) -> dict[str, bytes]:
         """Return the content of every object of a bucket, by key."""

@@ -31,6 +31,8 @@ class On(Enum):
     GIVEN_ROLE = "arn:{partition}:iam::{account}:role/{given}"
     STACK = "{stack}"
     SERVICE_ROLE = "arn:{partition}:iam::{account}:role/{service_role}"
+    #: The role whose rights are simulated.
+    PRINCIPAL = "{principal}"
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,12 @@ _DESCRIBE = (
     "DescribeInstances",
     "DescribeLaunchTemplates",
     "DescribePlacementGroups",
-    "DescribeRouteTables",
     "DescribeSnapshots",
     "DescribeSpotPriceHistory",
     "DescribeSubnets",
     "DescribeTags",
+    "GetEbsDefaultKmsKeyId",
+    "GetEbsEncryptionByDefault",
     "GetGroupsForCapacityReservation",
 )
 #: EC2's calls about networks, which moto answers. They are evaluated on `*` instead of on their resources: only the
@@ -156,6 +159,7 @@ ASKS: Mapping[tuple[str, str], tuple[Ask, ...]] = {
     **{("iam", name): _asks(On.PROFILE, f"iam:{name}") for name in _PROFILES},
     **{("iam", name): _asks(On.READ_ROLE, f"iam:{name}") for name in _ROLES},
     **{("iam", name): _asks(On.READ_POLICY, f"iam:{name}") for name in _POLICIES},
+    ("iam", "SimulatePrincipalPolicy"): _asks(On.PRINCIPAL, "iam:SimulatePrincipalPolicy"),
     ("iam", "CreateRole"): _asks(On.READ_ROLE, "iam:CreateRole", "iam:TagRole"),
     ("iam", "AddRoleToInstanceProfile"): (
         *_asks(On.PROFILE, "iam:AddRoleToInstanceProfile"),

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from provisioner.core.cloud.partitions import partition
 from provisioner.core.cloud.setup.stack import SPOT_ROLE, SPOT_SERVICE
 from provisioner.rehearsal.aws import policy
-from provisioner.rehearsal.aws.account import ID
+from provisioner.rehearsal.aws.account import CONTROL_ROLE, ID
 from provisioner.rehearsal.aws.actions import ASKS, Ec2Resource, On, on_resource
 from provisioner.rehearsal.aws.calls import ADMINISTRATOR, CONTROL, Call
 from provisioner.rehearsal.aws.refused import Refused
@@ -69,9 +69,9 @@ def encoded(caller: Caller, action: str, resource: str) -> str:
 
 
 def arn(principal: str) -> str:
-    """Return the ARN of the control plane's user, or of a machine's role session."""
-    session = principal.partition(":")[2]
-    return f"arn:aws:sts::{ID}:assumed-role/machine/{session}" if session else f"arn:aws:iam::{ID}:user/control"
+    """Return the ARN of a session: of the control plane's role, or of a machine's role."""
+    role = CONTROL_ROLE if principal == CONTROL else "machine"
+    return f"arn:aws:sts::{ID}:assumed-role/{role}/{principal.partition(':')[2] or 'session'}"
 
 
 class Known(Protocol):
@@ -174,6 +174,7 @@ def _asked(
         "read": f"aws-service-role/{SPOT_SERVICE}/{SPOT_ROLE}" if role == SPOT_ROLE else role,
         "given": role,
         "policy": said.get("PolicyArn") or f"arn:{within.name}:iam::{ID}:policy/{said.get('PolicyName', '')}",
+        "principal": said.get("PolicySourceArn", ""),
         "stack": _stack_arn(caller.region, said.get("StackName", "")),
         "service_role": f"aws-service-role/{said.get('AWSServiceName', '')}/{SPOT_ROLE}",
     }

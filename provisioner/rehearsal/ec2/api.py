@@ -85,9 +85,6 @@ class Ec2:
 
     def answer(self, call: Call) -> dict[str, Any]:
         """Return the result of the call; raises Refused as EC2 would, or NotPlayed."""
-        if call.parameters.get("DryRun"):
-            # EC2 API Reference, "Error codes". That EC2 looks at no other parameter then is assumed.
-            raise Refused("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
         return self.calls[call.action](call.parameters)
 
     def lapsed(self) -> bool:

@@ -52,11 +52,14 @@ def why_no_machine(
     return None
 
 
+#: The value of a quota for which there is no rule: in this account, it limits nothing.
+UNLIMITED = 100_000
+
+
 def value(quotas: Iterable[Quota], code: str, types: Iterable[str], zones: Iterable[str]) -> int:
-    """Return the value of the quota with this code for GetServiceQuota; raises Refused if no rule sets it."""
+    """Return the value of the quota with this code for GetServiceQuota; raises Refused for an unknown code."""
     offers = [Offer(market, name, zone) for market in OPEN_MARKETS for name in types for zone in zones]
     mine = [offer for offer in offers if (found := quota_of(offer)) and found.code == code]
-    known = [quota.vcpus for quota in quotas if any(map(quota.where.fits, mine))]
-    if not known:
+    if not mine:
         raise Refused("NoSuchResourceException", f"no quota {code} of the service ec2", 400)
-    return min(known)
+    return min((quota.vcpus for quota in quotas if any(map(quota.where.fits, mine))), default=UNLIMITED)

@@ -20,6 +20,7 @@ from provisioner.core.cloud.tags import LAUNCH_TAG
 from provisioner.core.errors import CloudError, Conflict, NoAnswer, Transient
 from provisioner.ports.clock import Clock
 from provisioner.rehearsal.aws.refused import Refused
+from provisioner.rehearsal.ec2 import quotas
 from provisioner.rehearsal.ec2.conditions import Conditions
 from provisioner.rehearsal.ec2.instance import Captured, Content, Event, FleetRequest, Instance, Unplugged
 from provisioner.rehearsal.ec2.machine_images import MachineImage
@@ -80,6 +81,14 @@ class FakeCloud:
         disk = self.model.conditions.disk
         parts = [Price(dollars, "fake", now) if dollars else None for dollars in disk or ()]
         return self._leave("price_list", PriceList(prices, *parts))
+
+    def quota(self, code: str) -> int:
+        self._enter()
+        try:
+            value = quotas.value(self.model.conditions.quotas, code, self.types, ZONES)
+        except Refused as refused:
+            raise self._error(refused.code, refused.message) from refused
+        return self._leave("quota", value)
 
     def image(self, reference: str) -> Image:
         self._enter()

@@ -28,7 +28,7 @@ CATALOG_TTL = 3600.0
 PLACE_TTL = 24 * 3600.0
 #: Maximum number of catalogs in memory that were made to check recipes. When it is reached, all of them are dropped.
 MOST_CHECKED = 100
-#: Seconds after an error until a price list is requested again.
+#: Seconds after an error until a price list or a quota is requested again.
 UNLISTED_TTL = 600.0
 #: Key of the operator's choice of a machine image, which has precedence over the machine image in the settings.
 AMI = "ami"
@@ -201,6 +201,18 @@ class LaunchSites:
                 known = PriceList({}), now + UNLISTED_TTL
             self._lists[instance_type] = known
         return known[0]
+
+    def quota(self, code: str) -> int | None:
+        """Return the account's quota of vCPUs, an hour old at most; None if it could not be read."""
+        store, key, now = self._installation.store, f"quota {code}", self._installation.clock.now()
+        found = store.remembered(key)
+        if found is None or not _fresh(found[1], now, CATALOG_TTL if found[0] else UNLISTED_TTL):
+            try:
+                found = str(self._installation.cloud.quota(code)), now
+            except CloudError:
+                found = "", now
+            store.remember(key, *found)
+        return int(found[0]) if found[0] else None
 
     def _known(self, key: str, kind: type[T], ask: Callable[[], T], since: float = 0.0) -> T:
         store, now = self._installation.store, self._installation.clock.now()
