@@ -19,7 +19,7 @@ from provisioner.rehearsal.aws.faults import Effect, Rule
 from provisioner.rehearsal.ec2.conditions import Lapse
 from tests.e2e.rig import Rig
 from tests.rehearsal.conftest import Rig as Clients
-from tests.support.fleets import fleet, template
+from tests.support.fleets import fleet, machines, template
 from tests.support.hosts import IdleHost
 
 #: KMS keys of the account.
@@ -150,9 +150,21 @@ def fleets_denied(on: Stage) -> None:
     on.deny("CreateFleet", "UnauthorizedOperation")
 
 
-def terminations_denied(on: Stage) -> None:
+def launched(on: Stage) -> str:
+    """Launch a machine, and return its id."""
     template(on.clients())
-    fleet(on.clients())
+    [machine] = machines(fleet(on.clients()))
+    return machine
+
+
+def templates(on: Stage) -> list[str]:
+    """Return the names of all launch templates."""
+    found = on.administrator().describe_launch_templates()["LaunchTemplates"]
+    return [one["LaunchTemplateName"] for one in found]
+
+
+def terminations_denied(on: Stage) -> None:
+    launched(on)
     on.deny("TerminateInstances", "UnauthorizedOperation")
 
 

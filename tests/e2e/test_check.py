@@ -361,6 +361,15 @@ def test_account_as_it_should_be_has_no_warning(stage: Stage) -> None:
     assert stage.double.history() == {}
 
 
+def test_check_launches_and_ends_nothing(stage: Stage) -> None:
+    """All calls of a launch are tried, because the installation has a template and a machine."""
+    machine, templates = breaking.launched(stage), breaking.templates(stage)
+    [line] = [line.text for line in stage.lines() if "may make" in line.text]
+    assert line.startswith("this login may make RunInstances, CreateLaunchTemplate, CreateFleet, TerminateInstances")
+    assert [one.id for one in stage.double.alive()] == [machine]
+    assert breaking.templates(stage) == templates
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_what_is_broken_is_named_with_its_fix(stage: Stage, row: Row) -> None:
     row.broken(stage)

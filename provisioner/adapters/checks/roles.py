@@ -13,7 +13,7 @@ from provisioner.core.check.roles import Profile, Role, asked, trusted
 from provisioner.core.cloud.policies import Document
 from provisioner.core.cloud.setup.stack import SPOT_ROLE
 from provisioner.core.cloud.tags import INSTALLATION_TAG
-from provisioner.core.errors import CloudError
+from provisioner.core.errors import CloudError, NoCapacity, QuotaExceeded
 
 #: EC2's answer to an allowed call with DryRun (EC2 API Reference, "Common query parameters").
 ALLOWED = "DryRunOperation"
@@ -134,7 +134,8 @@ def _tried(looker: Looker, operation: str, parameters: Mapping[str, Any]) -> str
     try:
         looker.ask("ec2", operation, DryRun=True, **parameters)
     except CloudError as error:
-        if error.code == ALLOWED:
+        # Assumed: EC2 checks rights before it looks at capacity and quotas.
+        if error.code == ALLOWED or isinstance(error, NoCapacity | QuotaExceeded):
             return ""
         if error.code in aws.DENIED:
             return str(error).removeprefix(f"{error.code}: ")

@@ -17,6 +17,9 @@ from provisioner.rehearsal.ec2.instance import Content, LaunchTemplate
 #: "LaunchTemplateTagSpecificationRequest").
 _NEW = ("instance", "network-interface", "spot-instances-request", "volume")
 
+#: A filter of DescribeLaunchTemplates.
+_NAME = "launch-template-name"
+
 
 class Templates:
     """The launch templates of one region; pure, like the model."""
@@ -91,10 +94,10 @@ class TemplateCalls:
         return {"LaunchTemplate": _shown(made)}
 
     def _describe(self, said: Mapping[str, Any]) -> dict[str, Any]:
-        """Describe the named templates, or those that fit filters by tag; the answer has one page."""
+        """Describe the named templates, or those that fit filters by tag or name; the answer has one page."""
         names, filters = said.get("LaunchTemplateNames", []), said.get("Filters", [])
-        if any(not item["Name"].startswith("tag:") for item in filters):
-            raise NotPlayed("DescribeLaunchTemplates with a filter that is no tag")
+        if any(item["Name"] != _NAME and not item["Name"].startswith("tag:") for item in filters):
+            raise NotPlayed("DescribeLaunchTemplates with a filter other than tags and the name")
         with self._lock:
             shown = {one.name: one for one in self._visible(self._now())}
         for name in names:
@@ -132,6 +135,8 @@ def _target(data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _fits(one: LaunchTemplate, item: Mapping[str, Any]) -> bool:
+    if item["Name"] == _NAME:
+        return fits(item, [one.name])
     tags, key = one.content.tags, item["Name"].removeprefix("tag:")
     return key in tags and fits(item, [tags[key]])
 
