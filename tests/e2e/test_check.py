@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from provisioner import wiring
 from provisioner.core.check.lines import Group, Level, failed
 from provisioner.rehearsal.aws.account import PROFILE
 from tests.e2e import breaking
@@ -79,7 +80,7 @@ ROWS = [
         BUCKET,
         WARNING,
         f"{KEY}, but the policies of provision-machine lack kms:Decrypt, kms:GenerateDataKey",
-        "allow these rights on the key to provision-machine",
+        "name the key in `kms_keys` of the settings",
     ),
     Row(
         "logs expire",
@@ -274,7 +275,7 @@ ROWS = [
         AMI,
         WARNING,
         f"disks are encrypted with {KEY}; whether provision-control may use it cannot be read",
-        "allow kms:CreateGrant, kms:Decrypt",
+        "apply the policies of `provision iam`; it needs kms:CreateGrant, kms:Decrypt",
     ),
     Row(
         "quota is 0",
@@ -382,3 +383,15 @@ def test_what_is_broken_is_named_with_its_fix(stage: Stage, row: Row) -> None:
     assert failed(lines) or row.level is WARNING
     assert all(line.fix for line in lines if line.level is not OK)
     assert stage.double.calls.unimplemented == []
+
+
+def test_key_that_the_settings_name_is_right_once_the_policies_are_applied(stage: Stage) -> None:
+    """The machine policy allows keys only by way of S3, and the simulation of rights must say so."""
+    breaking.bucket_with_a_key(stage)
+    stage.set(kms_keys=(KEY,))
+    texts = [line.text for line in stage.lines() if KEY in line.text]
+    assert any("lack kms:Decrypt, kms:GenerateDataKey" in text for text in texts)
+    stage.double.account.set_policy(PROFILE, wiring.policies(stage.settings)["machine"])
+    [line] = [line for line in stage.lines() if KEY in line.text]
+    text = f"objects of provision-rehearsal are encrypted with {KEY}, which the roles may use"
+    assert (line.level, line.text) == (OK, text)

@@ -7,6 +7,7 @@ from typing import Any
 
 from provisioner.adapters.checks.looking import Looker
 from provisioner.core.check.lines import Unseen
+from provisioner.core.cloud.partitions import partition
 
 RIGHT = "iam:SimulatePrincipalPolicy"
 
@@ -14,15 +15,26 @@ RIGHT = "iam:SimulatePrincipalPolicy"
 def denied(
     looker: Looker, principal: str, actions: Sequence[str], resources: Sequence[str], userid: str = ""
 ) -> list[str]:
-    """Return `action on ARN` for each right that the policies of the principal do not allow; raises CloudError."""
-    entry = {"ContextKeyName": "aws:userid", "ContextKeyValues": [userid], "ContextKeyType": "string"}
+    """Return `action on ARN` for each right that the policies of the principal do not allow; raises CloudError.
+
+    The conditions of the policies of `provision iam` hold: a machine has the `aws:userid`, uses keys by way of S3, and
+    launches grant keys to EBS only.
+    """
+    region = looker.session.region
+    keys = (
+        ("aws:userid", "string", userid or "-"),
+        ("kms:ViaService", "string", f"s3.{region}.{partition(region).domain}"),
+        ("kms:GrantIsForAWSResource", "boolean", "true"),
+    )
     answer = looker.ask(
         "iam",
         "simulate_principal_policy",
         PolicySourceArn=principal,
         ActionNames=list(actions),
         ResourceArns=list(resources),
-        ContextEntries=[entry] if userid else [],
+        ContextEntries=[
+            {"ContextKeyName": name, "ContextKeyType": kind, "ContextKeyValues": [value]} for name, kind, value in keys
+        ],
     )
     return [f"{action} on {arn}" for action, arn, decision in _decisions(answer) if decision != "allowed"]
 

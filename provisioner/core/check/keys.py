@@ -16,6 +16,7 @@ FOR_DISKS = (
 )
 #: What readers and writers of encrypted objects need (S3 User Guide, "Using server-side encryption with AWS KMS keys").
 FOR_OBJECTS = ("kms:Decrypt", "kms:GenerateDataKey")
+_FIX = "name the key in `kms_keys` of the settings, and apply the policies of `provision iam`"
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,11 @@ def key_lines(group: Group, key: Key, what: str, rights: Sequence[str]) -> Itera
     """Yield a line for each role that lacks some of the rights on the key."""
     if isinstance(key.missing, Unseen):
         text = f"{what} are encrypted with {key.id}; {key.missing.what} cannot be read: {key.missing.reason}"
-        yield warning(group, text, f"allow {named(rights, 6)} on the key, in the role's policy or in the key's")
+        yield warning(group, text, f"{_FIX}; it needs {named(rights, 6)}")
         return
     lacking = {role: rights for role, rights in key.missing.items() if rights}
     for role, rights in lacking.items():
         text = f"{what} are encrypted with {key.id}, but the policies of {role} lack {named(rights, 6)}"
-        yield warning(group, text, f"allow these rights on the key to {role}, unless the key's own policy allows them")
+        yield warning(group, text, f"{_FIX}, unless the key's own policy allows them")
     if not lacking:
         yield ok(group, f"{what} are encrypted with {key.id}, which the roles may use")

@@ -109,8 +109,9 @@ def _like(text: str, variables: Mapping[str, str], value: str) -> bool:
 
 #: The condition operators that are supported.
 _OPERATORS = {"StringEquals": _equals, "StringLike": _like}
-#: The condition keys to which the double gives values. With another key a Deny would be ignored, and an Allow would
-#: never fit.
+#: The condition keys to which the double, or a simulation, gives values. With another key a Deny would be ignored, and
+#: an Allow would never fit.
 _KEYS = re.compile(
-    r"aws:userid|aws:(Request|Resource)Tag/.+|ec2:CreateAction|iam:PassedToService|s3:prefix", re.IGNORECASE
+    r"aws:userid|aws:(Request|Resource)Tag/.+|ec2:CreateAction|iam:PassedToService|kms:ViaService|s3:prefix",
+    re.IGNORECASE,
 )
