@@ -55,7 +55,8 @@ def _until(service: Control, run: Run, seconds: float) -> None:
 
 
 def _told(run: Run, receipt: Receipt) -> Iterator[Line]:
-    phases = [f"{phase.name} {phase.seconds:.0f} s" for phase in receipt.phases if phase.seconds and not phase.beside]
+    shown = [phase for phase in receipt.phases if not phase.beside and (phase.seconds or 0.0) >= 0.5]
+    phases = [f"{phase.name} {phase.seconds:.0f} s" for phase in shown]
     if run.outcome is Outcome.SUCCEEDED:
         yield ok(Group.MACHINE, f"a job ran on one t3.micro: {', '.join(phases)}")
     else:
