@@ -16,7 +16,7 @@ from tests.cli.conftest import BUCKET, Empty, Provision
 
 
 def test_empty_account_to_a_finished_run_in_three_commands(empty: Empty, provision: Provision, tmp_path: Path) -> None:
-    """init, as the fixture has run it, and setup; then a run."""
+    """init, as the fixture has run it, setup and check, which finds nothing wrong; then a run."""
     before = empty.path.read_text()
     done = provision("setup")
     assert done.code == 0, done.err
@@ -33,6 +33,8 @@ def test_empty_account_to_a_finished_run_in_three_commands(empty: Empty, provisi
         before
     )
     load(str(empty.path))
+    done = provision("check")
+    assert (done.code, done.last_line) == (0, "nothing is wrong, 0 warnings"), done.out.decode()
     recipe = tmp_path / "job.yaml"
     spec = {"name": "first", "image": "any", "instance_type": "g5.xlarge", "command": "true", "use_spot_instance": True}
     recipe.write_text(json.dumps({"type": "job", "spec": spec}))
