@@ -21,12 +21,10 @@ def test_failed_creation_is_undone_named_and_made_again_by_the_next_setup(empty:
     before = empty.path.read_text()
     done = provision("setup")
     assert done.code == exits.CLOUD
-    assert done.last_line.startswith("provision: error: ") or message in done.last_line
     assert f'"{message}"' in done.last_line
     assert "CloudFormation has undone all changes" in done.last_line
     assert empty.path.read_text() == before
-    with pytest.raises(Exception, match="does not exist"):
-        empty.status()
+    assert empty.status() == "ROLLBACK_COMPLETE"
     with pytest.raises(Exception, match="404"):
         empty.client("s3").head_bucket(Bucket=BUCKET)
     assert provision("setup").code == 0

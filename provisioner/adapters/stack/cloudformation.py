@@ -108,7 +108,7 @@ class Stacks:
                     done, id = "UPDATE_COMPLETE", stack.id
                 else:
                     last = ""
-                    id = self._call("create_stack", **parameters, OnFailure="DELETE")["StackId"]
+                    id = self._call("create_stack", **parameters)["StackId"]
                     done = "CREATE_COMPLETE"
             except CloudError as error:
                 if _UNCHANGED in str(error):

@@ -15,7 +15,7 @@ from provisioner.rehearsal.aws.stacks.stack import Resource, Stack
 
 #: Parameters that the double implements, by call.
 _PARAMETERS = {
-    "CreateStack": {"Capabilities", "OnFailure", "StackName", "Tags", "TemplateBody"},
+    "CreateStack": {"Capabilities", "StackName", "Tags", "TemplateBody"},
     "UpdateStack": {"Capabilities", "StackName", "Tags", "TemplateBody"},
     "DeleteStack": {"StackName"},
     "DescribeStacks": {"StackName"},
@@ -88,7 +88,7 @@ class CloudFormation:
             stack = Stack(name, id, template, _tags(said), self._now(), self._now)
             stack.note("CREATE_IN_PROGRESS", "User Initiated")
             self._stacks.append(stack)
-        self._start(lambda: stack.create(services, said.get("OnFailure", "ROLLBACK")))
+        self._start(lambda: stack.create(services))
         return {"StackId": id}
 
     def _update(self, said: Mapping[str, Any], services: Services) -> dict[str, Any]:

@@ -74,18 +74,14 @@ class Stack:
 
     # Operations; each of them ends in a state that is not in progress.
 
-    def create(self, api: Services, on_failure: str) -> None:
+    def create(self, api: Services) -> None:
         made: list[str] = []
         try:
             self._make(api, self.template, made)
         except Failed:
-            failed = f"The following resource(s) failed to create: [{made[-1]}]. "
-            if on_failure == "DELETE":
-                self.note("DELETE_IN_PROGRESS", f"{failed}Delete requested by user.")
-                self._remove_all(api, keep=False, done="DELETE_COMPLETE", failed="DELETE_FAILED")
-            else:
-                self.note("ROLLBACK_IN_PROGRESS", f"{failed}Rollback requested by user.")
-                self._remove_all(api, keep=False, done="ROLLBACK_COMPLETE", failed="ROLLBACK_FAILED")
+            failed = f"The following resource(s) failed to create: [{made[-1]}]. Rollback requested by user."
+            self.note("ROLLBACK_IN_PROGRESS", failed)
+            self._remove_all(api, keep=False, done="ROLLBACK_COMPLETE", failed="ROLLBACK_FAILED")
             return
         self.outputs = self._outputs(self.template)
         self.note("CREATE_COMPLETE")
