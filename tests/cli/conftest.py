@@ -121,7 +121,7 @@ class Empty:
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provision: Provision) -> Iterator[Empty]:
     told = {"account": "empty", "boot_delay": "0s", "end_delay": "0s"}
-    host = ScriptedHost((Script(command=0.1, output=100),))
+    host = ScriptedHost((Script(job="long", command=600), Script(command=0.1, output=100)))
     with ExitStack() as stack:
         double = stack.enter_context(Double(parse(told), host, installation="gpu-jobs", region="us-east-2"))
         for name, value in double.environment().items():

@@ -2,6 +2,7 @@
 
 import ast
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -266,9 +267,16 @@ def test_delete_is_refused_while_a_machine_is_alive(empty: Empty, provision: Pro
     recipe.write_text(json.dumps({"type": "job", "spec": spec}))
     provision("apply", str(recipe))
     provision("start", "long", "--detach")
+    with closing(wiring.service(load(str(empty.path)))) as service:
+        service.operator.drive(lambda: bool(empty.double.alive()))
     done = provision("setup", "--delete", "--yes")
     assert done.code == exits.CONFLICT
-    assert "the installation is in use" in done.err
+    assert "the installation is in use: machine i-" in done.err
+    assert "runs that are not done" in done.err
+    # Another computer does not have the store.
+    empty.path.write_text(empty.path.read_text().replace("store.db", "other.db"))
+    done = provision("setup", "--delete", "--yes")
+    assert (done.code, "machine i-" in done.err) == (exits.CONFLICT, True)
     assert empty.status() == "CREATE_COMPLETE"
 
 

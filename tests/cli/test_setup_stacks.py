@@ -110,13 +110,17 @@ def test_stack_that_another_process_makes_between_look_and_call_is_waited_for(
     provision("setup")
     stack = wiring.setup(load_before_setup(str(empty.path)), "", None)
     plan = stack.plan()
-    gone, code = "Stack with id x does not exist", "ValidationError"
-    empty.double.faults.add(Rule(Effect.ERROR, action="DescribeStacks", code=code, message=gone, times=2))
+
+    def refuse(action: str, message: str, times: int) -> None:
+        code = "ValidationError"
+        empty.double.faults.add(Rule(Effect.ERROR, action=action, code=code, message=message, status=400, times=times))
+
+    refuse("DescribeStacks", "Stack with id x does not exist", 2)
     assert list(stack.apply(plan)) == []
-    busy = "Stack:x is in UPDATE_IN_PROGRESS state and can not be updated."
-    empty.double.faults.add(Rule(Effect.ERROR, action="UpdateStack", code=code, message=busy, times=1))
+    refuse("UpdateStack", "Stack:x is in UPDATE_IN_PROGRESS state and can not be updated.", 1)
     assert list(stack.apply(plan)) == []
     assert empty.status() == "CREATE_COMPLETE"
+    assert len(empty.double.calls.of(action="CreateStack")) == 2
 
 
 def test_update_that_cannot_be_undone_is_left_to_a_person(empty: Empty, provision: Provision) -> None:
