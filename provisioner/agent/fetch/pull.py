@@ -118,7 +118,8 @@ def engine_version(tools: Tools) -> str:
 def _ask_version(left: float) -> Answer:
     try:
         command = ["docker", "version", "--format", "{{.Server.APIVersion}} {{.Server.Version}}"]
-        return ask(command, min(LOOK, max(1.0, left)))
+        # Long enough for Docker's own message.
+        return ask(command, min(LOOK, max(limit(10.0), left)))
     except FileNotFoundError as error:
         return Answer(NO_SUCH_COMMAND, str(error))
 
