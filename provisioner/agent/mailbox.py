@@ -61,7 +61,7 @@ class Mailbox:
         try:
             self._s3.put(self._prefix + keys.report_key(self._box, report.sequence), codec.encode(report))
         except (NoAnswer, ServiceError) as error:
-            self.unsent = error
+            self.unsent = _bare(error)
             print(f"a report was lost: {error}", file=sys.stderr, flush=True)
             return False
         self.unsent = None
@@ -147,7 +147,7 @@ class Mailbox:
             absent = isinstance(error, ServiceError) and error.code in ABSENT
             self.reached |= absent or (isinstance(error, ServiceError) and error.status >= 500)
             if not absent:
-                self.trouble = error
+                self.trouble = _bare(error)
             words = "" if absent else f"{key.rpartition('/')[2]} cannot be read: {error}"
         else:
             self.reached = True
@@ -157,3 +157,11 @@ class Mailbox:
             self._say(words)
         self._said = words or self._said
         return None
+
+
+def _bare(error: Trouble) -> Trouble:
+    """Return the error, and its cause, without tracebacks: these would keep connections alive."""
+    if error.__cause__ is not None:
+        error.__cause__.__traceback__ = error.__cause__.__context__ = None
+    error.__context__ = None
+    return error.with_traceback(None)
