@@ -72,7 +72,7 @@ def test_a_real_account_has_a_cap_unless_the_settings_say_never(tmp_path: Path, 
 
 @pytest.mark.parametrize("wrong", ["0", "-1", "true", '"200 dollars"', "1e9", "nan", '""', "inf"])
 def test_a_cap_that_is_no_amount_is_refused(tmp_path: Path, wrong: str) -> None:
-    """0 could mean no launch or no cap, so it means neither."""
+    """0 is refused because it could mean either no launch or no cap."""
     (tmp_path / "s.toml").write_text(f"{PLAIN}max_dollars_a_day = {wrong}\n")
     with pytest.raises(Invalid, match=r"max_dollars_a_day.*write US dollars as a number above 0.*, or never"):
         load(str(tmp_path / "s.toml"))

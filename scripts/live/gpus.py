@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def listed(run: Commands) -> Iterator[Line]:
-    """Whether each line of the list of GPUs has the double's form: the agent counts these lines."""
+    """Check that each line of `nvidia-smi --list-gpus` has the double's form: the agent counts these lines."""
     answer = run("nvidia-smi", "--list-gpus")
     lines = [line for line in answer.text.splitlines() if line.strip()]
     odd = [line for line in lines if not GPU_LINE.fullmatch(line) and not MIG_LINE.fullmatch(line.strip())]

@@ -57,7 +57,7 @@ def test_unknown_reservation_is_misconfigured(stage: Raise) -> None:
 
 @pytest.mark.parametrize("rule", [ODCR, BLOCK])
 def test_machine_in_a_reservation_is_listed_with_it(stage: Raise, rule: Reserved) -> None:
-    """Neither the offers' capacity nor a quota is in the way: the reservation has both."""
+    """The launch works with no other capacity and a quota of 0, because the reservation includes both."""
     up = stage(reservations=ALL, capacity=(Capacity(0),), quotas=(Quota(0),))
     asked = request(up, rule)
     [launched] = up.cloud.launch(asked).machines

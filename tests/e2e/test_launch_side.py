@@ -43,7 +43,7 @@ def test_disk_below_the_amis_is_raised_with_a_word(tmp_path: Path, monkeypatch: 
 def test_type_that_the_default_ami_cannot_drive_is_refused_at_apply(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its machine would be paid until the GPU check. An AMI of the user's own may have the driver."""
+    """Its machine would cost money until the GPU check fails. An AMI of the user's own may have the driver."""
     spec = {"name": "old", "image": "any", "instance_type": "p3dn.24xlarge", "command": "true"}
     recipe = yaml.safe_dump({"type": "job", "spec": spec})
     with rig(tmp_path, monkeypatch, host=scripted()) as whole:

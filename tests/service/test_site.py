@@ -44,7 +44,7 @@ def test_without_a_price_list_a_run_only_lacks_its_dollars() -> None:
 
 
 def test_profile_is_read_again_after_a_machine_could_not_work() -> None:
-    """Its role may have been made anew; its id is otherwise remembered for a day. One call for each such machine."""
+    """The profile or its role may have been made anew, and is otherwise cached for a day. One more call a machine."""
     for script, calls in ((Script(), 1), (Script(mute=True, silent_at=0.0, boot=1e6), 3)):
         world = World(CONDITIONS, scripts=lambda _, script=script: script)  # type: ignore[misc]
         run = world.start()

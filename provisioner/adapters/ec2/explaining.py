@@ -21,7 +21,7 @@ from provisioner.core.errors import CloudError, QuotaExceeded
 _ENCODED = re.compile(r"[ :]*Encoded authorization failure message: ([\w.=/+-]+)")
 #: Codes for a quota of running vCPUs.
 _OF_VCPUS = frozenset({"MaxSpotInstanceCountExceeded", "VcpuLimitExceeded"})
-#: Seconds to wait for the value of a quota: nothing depends on it.
+#: Seconds to wait for the value of a quota. Without it, a run whose quota is too small waits and is not refused.
 QUOTA_TIMEOUT = 5.0
 #: Seconds for which an explanation is kept, also if there was none. A denied call is repeated every second.
 KEPT = 300.0

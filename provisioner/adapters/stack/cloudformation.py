@@ -160,7 +160,10 @@ class Stacks:
         return self._calls.call("cloudformation", operation, **parameters)
 
     def _follow(self, id: str, last: str | None = None) -> Iterator[str]:
-        """Yield a line for each event after `last`, until the operation ends; None: after the newest one."""
+        """Yield the stack's events and the ends of its resources as lines, until the operation ends.
+
+        The lines begin after the event `last`, or after the newest one if it is None.
+        """
         last = self._last_event(id) if last is None else last
         while True:
             # The state is read before the events, so that the last one is not missed.

@@ -67,7 +67,7 @@ class ContainerEngine:
         self._api = ""
 
     def wait(self, tools: Tools) -> None:
-        # Not remembered: the next steps may restart Docker.
+        # The version is not kept here: the next steps may restart Docker.
         engine_version(tools)
 
     def has_image(self, tools: Tools) -> bool:

@@ -90,7 +90,7 @@ class Errands(threading.Thread):
             self._node.changed.set()
 
     def confirm(self) -> None:
-        """Ask whether the machine is being taken back, or has a broken GPU; if not, the failures before this count."""
+        """Set `checked`, so that earlier failures count, unless an interruption or a broken GPU may be the cause."""
         node, at = self._node, time.time()
         try:
             if node.look_for_notice() is not None:

@@ -27,7 +27,7 @@ from provisioner.core.protocol.keys import rank_name
 from provisioner.core.protocol.messages import limit_of
 from provisioner.core.protocol.words import Engine, Outcome, Step
 
-#: Seconds after `limits.pull` at which pull and clone are given up even if they have not ended by themselves.
+#: Seconds after `limits.pull` at which the machine counts as lost if pull and clone have still not ended.
 MARGIN = 60.0
 
 

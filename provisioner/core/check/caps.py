@@ -7,7 +7,7 @@ from provisioner.core.cloud.caps.budget import SETTING, Budget, day_of, dollars
 
 
 def caps(budget: Budget | None) -> Iterator[Line]:
-    """Yield the line for the cap; `budget` is None if the settings have none."""
+    """Yield the line for the cap; `budget` is None without a cap: `never`, or a rehearsal that sets none."""
     if budget is None:
         text = f"{SETTING} is never: nothing limits what machines cost in a day"
         yield warning(Group.CAPS, text, f"set {SETTING} in the settings: see `provision docs caps`")

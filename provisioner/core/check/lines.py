@@ -7,7 +7,7 @@ from enum import StrEnum
 
 class Level(StrEnum):
     OK = "ok"
-    #: Runs work, but something costs more than it must, or could not be read.
+    #: The stored jobs can run, but something is a risk, costs too much, will stop other jobs, or could not be read.
     WARNING = "warning"
     #: Some runs cannot work.
     WRONG = "wrong"

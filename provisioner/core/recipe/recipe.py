@@ -127,7 +127,7 @@ class Spec(Part):
 
     @property
     def lifetime(self) -> float:
-        """Seconds that a machine may exist for one attempt, on any of the recipe's instance types."""
+        """Seconds that a machine may exist for one attempt: the longest of the recipe's instance types."""
         return max(self.bounds.on(name).lifetime for name in self.instance_types)
 
     @property

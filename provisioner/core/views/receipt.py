@@ -63,8 +63,8 @@ class Bill:
     # Older servers do not send this field.
     reservation: Annotated[
         str | None,
-        "The capacity reservation that it was launched into, which the account pays for in any case: `price` and"
-        " dollars are AWS's on-demand list price, already paid; null for a Capacity Block.",
+        "The id of its capacity reservation, or null. The account pays for the reservation in any case: `price` and"
+        " the dollars are AWS's on-demand list price, already paid. For a Capacity Block, both are null.",
     ] = None
 
 

@@ -24,7 +24,7 @@ class DeadEnd:
         self._sockets.close()
 
     def user_data(self, text: str, url: str) -> str:
-        """Return the user-data with this dead end in place of the double at `url`, by whatever address."""
+        """Return the user-data, in which every address of the double at `url` is replaced by this dead end's."""
         own = re.escape(f"://{LOOPBACK}:{urlsplit(url).port}") + r"\b"
         named = re.sub(own, f"://{NAME}:{self._port}", text)
         return re.sub(rf"(://[0-9.]+):{urlsplit(url).port}\b", rf"\1:{self._port}", named)

@@ -26,8 +26,9 @@ class Content:
     tags: Mapping[str, str] = field(default_factory=dict)
     #: The tags of the resources that a launch with it makes, by their type.
     new_tags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    #: The id of the capacity reservation that it targets, or ""; and its MarketType, or "".
+    #: The id of the capacity reservation that the template targets, or "".
     reservation: str = ""
+    #: The template's MarketType, or "".
     market: str = ""
 
 

@@ -1,4 +1,4 @@
-"""What a machine finds if it reaches no server: S3's addresses, a name server, the metadata service."""
+"""Test the agent's requests if S3, the name server or the metadata service does not answer."""
 
 import errno
 import http.client

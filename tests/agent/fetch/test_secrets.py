@@ -193,7 +193,7 @@ def test_ecr_login_uses_a_token_of_the_registrys_region(aws_url: str, monkeypatc
 
 @pytest.mark.parametrize("domain", ["on.aws.example.com", "example.com", "amazonaws.com.example.com", "c2s.ic.gov"])
 def test_other_hosts_get_no_token_of_ecr(domain: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The image's name is the user's: its host must not get a token, which reads every repository of the account."""
+    """A user chooses the image's host. Only ECR may get the token, which reads every repository of the account."""
     secrets = Secrets("us-east-1", Tools(Step.PULL, Halt(), time.time() + 60, "the limit", print))
     asked: list[str] = []
     secrets.service_of = lambda _, region: asked.append(region)

@@ -1,4 +1,4 @@
-"""Judgements that no test with an account makes."""
+"""Test the judgements of `core.check` that the tests with a double's account do not reach."""
 
 import dataclasses
 from collections.abc import Iterable

@@ -32,7 +32,7 @@ _MAILBOX_DAYS, _UPLOAD_DAYS = 30, 7
 #: the stack fails, both are deleted, because they are empty and unused.
 _KEPT = {"DeletionPolicy": "RetainExceptOnCreate", "UpdateReplacePolicy": "Retain"}
 
-#: The outputs of a stack whose names are fixed; a security group's output has the name of its resource.
+#: The names of a stack's outputs, except those of security groups, which are named as their resources.
 BUCKET, SUBNETS, CONTROL_PROFILE = "Bucket", "Subnets", "ControlProfile"
 
 
