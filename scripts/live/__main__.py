@@ -91,7 +91,8 @@ def _live(told: argparse.Namespace) -> int:
                     session.check = name
                     results[name] = _made(name, makers[name])
         finally:
-            about = {"seed": stage.seed, "settings": settings.model_dump(mode="json"), "results": results}
+            known = settings.model_dump(mode="json", exclude_unset=True, exclude={"store"})
+            about = {"seed": stage.seed, "settings": known, "results": results}
             (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
             print("ending the machines that are left; do not interrupt this", flush=True)
             session.check = "end"

@@ -56,7 +56,7 @@ class Daemons:
         """Start a control plane that acts until it is killed; return its process id."""
         assert self._zygote.stdin is not None
         assert self._zygote.stdout is not None
-        self._zygote.stdin.write(settings.model_dump_json() + "\n")
+        self._zygote.stdin.write(settings.model_dump_json(exclude_unset=True) + "\n")
         self._zygote.stdin.flush()
         pid = int(self._zygote.stdout.readline())
         self._started.add(pid)
