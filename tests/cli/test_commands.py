@@ -43,7 +43,7 @@ ATTEMPT = {
 }
 MACHINE = {
     *("id", "type", "zone", "market", "state", "launch_time", "impaired_at", "ending_at", "ended_at"),
-    *("end_wanted_for", "end_wanted_at", "end_asked_at", "price"),
+    *("end_wanted_for", "end_wanted_at", "end_asked_at", "price", "reservation"),
 }
 RECEIPT = {
     *(
@@ -60,6 +60,7 @@ RECEIPT = {
         "machines",
     ),
     *("dollars_at_least", "dollars_at_most", "disk_dollars_at_least", "disk_dollars_at_most", "advice"),
+    "cost_limit",
 }
 PHASE = {
     *("name", "attempt", "rank", "beside", "billed", "began", "ended", "seconds", "source"),
@@ -69,6 +70,7 @@ BILL = {
     *("rank", "disk_gib", "disk_gib_seconds_at_least", "disk_gib_seconds_at_most"),
     *("instance_id", "attempt", "instance_type", "zone", "market", "seconds_at_least", "seconds_at_most", "price"),
     *("dollars_at_least", "dollars_at_most", "disk_price", "disk_dollars_at_least", "disk_dollars_at_most"),
+    "reservation",
 }
 
 
