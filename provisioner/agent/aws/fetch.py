@@ -228,6 +228,7 @@ def explained(error: urllib.error.HTTPError, expiration: str) -> str:
 def persistent(bucket: str, key: str, region: str, sha256: str) -> bytes:
     """Return the object, after at most BUDGET seconds of tries; raises OSError with advice."""
     got: list[bytes] = []
+    over = threading.Event()
     trouble = f"{object_url(bucket, key, region)}: no answer within {limit(BUDGET):.0f} s: {way_out(OSError())}"
 
     def work() -> None:
@@ -239,11 +240,14 @@ def persistent(bucket: str, key: str, region: str, sha256: str) -> bytes:
             except (OSError, ValueError) as error:
                 trouble = str(error)
             time.sleep(limit(pause))
+            if over.is_set():
+                return
 
     # In a thread, because nothing else ends a call that waits for a name server.
-    worker = threading.Thread(target=work, daemon=True)
+    worker = threading.Thread(target=work, name="fetch", daemon=True)
     worker.start()
     worker.join(limit(BUDGET))
+    over.set()
     if not got:
         raise OSError(trouble)
     return got[0]

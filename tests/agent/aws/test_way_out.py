@@ -49,6 +49,10 @@ def dead(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     monkeypatch.setenv("PROVISION_LIMITS_FACTOR", str(HASTE))
     with given():
         yield tried
+        # The last try may still be under way.
+        for thread in threading.enumerate():
+            if thread.name == "fetch":
+                thread.join(30)
     made.close()
 
 
