@@ -310,7 +310,7 @@ def alive(settings: BeforeSetup) -> list[str]:
 
 
 def check(settings: Settings) -> Iterator[Line]:
-    """Yield what is right and wrong in the account, in the order in which it is found out."""
+    """Yield the lines of `provision check`, each as soon as it is known."""
     from provisioner.adapters.checks.account import Account
     from provisioner.core.check.caps import caps
     from provisioner.core.check.wanted import Wanted

@@ -1,4 +1,4 @@
-"""scripts/gpu-check against the double of nvidia-smi: it accepts what the doubles say, and finds what is broken."""
+"""Test scripts/gpu-check with the double of nvidia-smi, sound and broken."""
 
 import os
 import subprocess

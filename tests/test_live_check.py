@@ -103,9 +103,10 @@ def test_a_machine_that_would_exceed_the_cap_is_not_launched(account: Account) -
     assert account.double.calls.of("ec2", "CreateFleet") == []
 
 
-def test_without_a_price_no_machine_is_launched(account: Account) -> None:
-    """An unknown price could exceed any cap."""
-    account.double.change(prices=())
+@pytest.mark.parametrize("unknown", [{"prices": ()}, {"disk": None}], ids=["machine", "disk"])
+def test_without_a_price_no_machine_is_launched(account: Account, unknown: dict[str, Any]) -> None:
+    """An unknown price, of the machine or of its disk, could exceed any cap."""
+    account.double.change(**unknown)
     folder = account.folder / "answers"
     assert account.check("--into", str(folder), "--only", "terminate,run") == 0
     assert set(results(folder).values()) == {live.SKIPPED}

@@ -82,7 +82,7 @@ def prove_rights(report: Callable[[], bool], mailbox: Mailbox, settings: Setting
 
 
 def another_role(settings: Settings, instance_id: str) -> str:
-    """Return what is wrong if this machine's UserId is not the one that its user-data names; "" if that is unknown."""
+    """Return the fault if this machine's UserId is not that of its user-data, else "", also if either is unknown."""
     try:
         own = Sts(settings.region).user_id()
     except Exception as error:  # noqa: BLE001 - the answer only explains other errors; STS may be out of reach

@@ -26,7 +26,7 @@ DENIED = "UnauthorizedOperation"
 @dataclass(frozen=True)
 class Check:
     name: str
-    #: What is not proven before this check has passed.
+    #: What the check proves.
     what: str
     #: How many machines it launches.
     machines: int

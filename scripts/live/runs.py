@@ -37,7 +37,9 @@ def gpu(stage: Stage, settings: Settings, folder: Path, instance_type: str) -> s
 
 
 def _run(stage: Stage, settings: Settings, folder: Path, instance_type: str, image: str, command: str) -> str:
-    stage.budget.commit(stage.hourly(instance_type, Market.ON_DEMAND), LIFETIME + REAPER_GRACE, instance_type)
+    template = stage.sites.site(settings.instance_profile, [instance_type]).template
+    hourly = stage.hourly(instance_type, Market.ON_DEMAND, template)
+    stage.budget.commit(hourly, LIFETIME + REAPER_GRACE, instance_type)
     recipe: dict[str, Any] = {
         "type": "job",
         "spec": {"name": NAME, "image": image, "instance_type": instance_type, "command": command, "limits": LIMITS},

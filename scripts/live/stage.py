@@ -10,7 +10,7 @@ from provisioner import wiring
 from provisioner.adapters.ec2.cloud import Ec2
 from provisioner.adapters.journal import Unkept
 from provisioner.adapters.s3 import S3
-from provisioner.core.cloud.launches import LaunchAnswer, LaunchRequest
+from provisioner.core.cloud.launches import LaunchAnswer, LaunchRequest, Template
 from provisioner.core.cloud.machines import ENDING, Machine, MachineState
 from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.cloud.tags import JOB_TAG, LIFETIME_TAG, OWNER_TAG
@@ -97,24 +97,23 @@ class Stage:
     def launch(self, request: LaunchRequest) -> LaunchAnswer:
         """Launch a machine within the budget."""
         name = request.offers[0].instance_type
-        disk = self.cloud.price_list([name]).disk(request.template)
-        hourly = self.hourly(name, request.market)
-        if hourly is not None and disk is not None:
-            hourly += disk.dollars / HOURS_A_MONTH
-        self.budget.commit(hourly, LIFETIME + wiring.REAPER_GRACE, name)
+        self.budget.commit(self.hourly(name, request.market, request.template), LIFETIME + wiring.REAPER_GRACE, name)
         # Before the call, because a machine whose launch is not answered must be ended too.
         self.launched[request.token] = None
         answer = self.cloud.launch(request)
         self.launched[request.token] = [machine.instance_id for machine in answer.machines]
         return answer
 
-    def hourly(self, name: str, market: Market) -> float | None:
-        """Return an upper bound of an hour's price in dollars; None if unknown. Spot is never dearer than on-demand."""
-        listed = self.cloud.price_list([name]).machines.get(name)
-        if listed or market is Market.ON_DEMAND:
-            return listed.dollars if listed else None
-        prices = self.cloud.catalog([name]).prices
-        return max((price.dollars for offer, price in prices.items() if offer.instance_type == name), default=None)
+    def hourly(self, name: str, market: Market, template: Template) -> float | None:
+        """Return an upper bound of an hour's price in dollars, of machine and disk; None if one of them is unknown."""
+        prices = self.cloud.price_list([name])
+        listed, disk = prices.machines.get(name), prices.disk(template)
+        # Spot is never dearer than on-demand.
+        most = listed.dollars if listed else None
+        if most is None and market is Market.SPOT:
+            spot = self.cloud.catalog([name]).prices
+            most = max((price.dollars for offer, price in spot.items() if offer.instance_type == name), default=None)
+        return None if most is None or disk is None else most + disk.dollars / HOURS_A_MONTH
 
     def machine(self, instance_id: str) -> Machine | None:
         """Return the machine from a listing of the whole installation; None if it is not listed."""

@@ -77,7 +77,7 @@ def test_the_heading_counts_everything() -> None:
     ],
 )
 def test_the_heading_shows_the_day_of_an_installation_with_a_cap(spent: float, line: str) -> None:
-    """A user whose run waits sees at once what the day has cost, and what is only committed."""
+    """`top` shows what machines have cost today, and what they may still cost."""
     assert drawn(replace(FOUND, budget=Budget("2026-11-30", spent, 96.5, 200.0)))[2] == line
 
 

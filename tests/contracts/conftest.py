@@ -21,16 +21,19 @@ from moto.server import ThreadedMotoServer
 from provisioner.adapters.aws import Calls, Session
 from provisioner.adapters.ec2.cloud import Ec2
 from provisioner.adapters.ec2.codes import translate
+from provisioner.adapters.sql.store import SqlStore
+from provisioner.ports.store import Store
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.ec2.conditions import (
     Conditions,
 )
-from provisioner.rehearsal.fakes.clock import StepClock
+from provisioner.rehearsal.fakes.clock import CountingIds, StepClock
 from provisioner.rehearsal.fakes.cloud import FakeCloud
 from provisioner.rehearsal.scenario import Scenario
 from tests.contracts.stage import INSTALLATION, Raise, Stage
 from tests.polling import until
 from tests.ports import free_ports
+from tests.service.memory_store import MemoryStore
 from tests.support.hosts import IdleHost
 
 REGION = "us-east-1"
@@ -38,6 +41,16 @@ REGION = "us-east-1"
 #: The key with which SeaweedFS signs the session tokens of its STS.
 SIGNING_KEY = b"signing-key-of-the-contract-tests"
 ROLE = "arn:aws:iam::123456789012:role/machine"
+
+
+@pytest.fixture(params=["sql", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    made: Store = (
+        SqlStore(tmp_path / "store.db", CountingIds()) if request.param == "sql" else MemoryStore(CountingIds())
+    )
+    yield made
+    made.close()
+
 
 #: Any caller with a key may assume a role that reads agents and uses mailboxes (SeaweedFS wiki, "OIDC Integration").
 IAM: Mapping[str, Any] = {

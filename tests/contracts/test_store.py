@@ -1,14 +1,11 @@
 """The contract of `ports/store.py`, for SQLite and for the in-memory store of the simulated worlds."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.access.owner_limits import OwnerLimits
 from provisioner.core.errors import Conflict, LeaseLost, LimitReached
 from provisioner.core.protocol.words import Outcome
@@ -23,18 +20,7 @@ from provisioner.core.run.records import (
 )
 from provisioner.core.run.states import State
 from provisioner.ports.store import RunFilter, Store
-from provisioner.rehearsal.fakes.clock import CountingIds
-from tests.service.memory_store import MemoryStore
 from tests.support.stored import OFFER, audit, job, launch, node, run, token
-
-
-@pytest.fixture(params=["sql", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    made: Store = (
-        SqlStore(tmp_path / "store.db", CountingIds()) if request.param == "sql" else MemoryStore(CountingIds())
-    )
-    yield made
-    made.close()
 
 
 def test_what_is_saved_is_read_back(store: Store) -> None:

@@ -1,27 +1,11 @@
 """The contract of `ports/store.py` for what machines have cost."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
-import pytest
-
-from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.cloud.offers import Price
 from provisioner.core.run.records import KnownMachine
 from provisioner.ports.store import Store
-from provisioner.rehearsal.fakes.clock import CountingIds
-from tests.service.memory_store import MemoryStore
 from tests.support.stored import OFFER
-
-
-@pytest.fixture(params=["sql", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    made: Store = (
-        SqlStore(tmp_path / "store.db", CountingIds()) if request.param == "sql" else MemoryStore(CountingIds())
-    )
-    yield made
-    made.close()
 
 
 def test_ended_machines_cost_what_was_used_of_them_in_the_period(store: Store) -> None:

@@ -1,12 +1,9 @@
 """The contract of `ports/store.py` for lists of commands."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.access.owner_limits import OwnerLimits
 from provisioner.core.commands.records import Block, CommandList, RecordChunk
 from provisioner.core.commands.uploads import Upload
@@ -14,19 +11,8 @@ from provisioner.core.errors import Conflict, LimitReached, NotFound
 from provisioner.core.protocol.codec import encode
 from provisioner.core.run.records import Record, Run
 from provisioner.ports.store import Store
-from provisioner.rehearsal.fakes.clock import CountingIds
-from tests.service.memory_store import MemoryStore
 from tests.support.lists import a_list, batch, worker
 from tests.support.stored import run
-
-
-@pytest.fixture(params=["sql", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    made: Store = (
-        SqlStore(tmp_path / "store.db", CountingIds()) if request.param == "sql" else MemoryStore(CountingIds())
-    )
-    yield made
-    made.close()
 
 
 def block(number: int, waiting: int = 0, of: str = "r1") -> Block:

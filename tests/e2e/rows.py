@@ -53,6 +53,21 @@ def played(whole: Rig, rows: Sequence[Row], repository: Path) -> dict[str, Run]:
     return dict(zip(runs, whole.done(*runs.values()), strict=True))
 
 
+def again(name: str, instance_type: str, before: str, command: str = "echo sound", **spec: Any) -> Row:
+    """Return the row of a run that succeeds in its second attempt, after the first one was lost with this reason."""
+    return Row(
+        name,
+        command,
+        Outcome.SUCCEEDED,
+        0,
+        "0",
+        b"sound\n",
+        attempts=2,
+        spec={"instance_type": instance_type, **spec},
+        before=before,
+    )
+
+
 def result_of(whole: Rig, run: Run, attempt: int) -> Result:
     """Return the attempt's result from the archive."""
     objects = whole.double.account.objects(whole.double.bucket)

@@ -1,14 +1,13 @@
 """A machine whose GPUs hang, are not ready, or break costs minutes, and its run goes on elsewhere."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Run
 from tests.e2e.rig import Rig, rig
-from tests.e2e.rows import Row, check, played, result_of
+from tests.e2e.rows import Row, again, check, played, result_of
 
 XID = "[   12.345678] NVRM: Xid (PCI:0000:65:00): {}"
 #: Writes a line to the machine's kernel log, in the first attempt only.
@@ -31,20 +30,6 @@ AILING = {
     },
     "g6.2xlarge": {"PROVISION_FABRIC": "Completed Failure"},
 }
-
-
-def again(name: str, instance_type: str, before: str, command: str = "echo sound", **spec: Any) -> Row:
-    return Row(
-        name,
-        command,
-        Outcome.SUCCEEDED,
-        0,
-        "0",
-        b"sound\n",
-        attempts=2,
-        spec={"instance_type": instance_type, **spec},
-        before=before,
-    )
 
 
 ROWS = [

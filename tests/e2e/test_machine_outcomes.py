@@ -9,7 +9,7 @@ from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Run
 from provisioner.rehearsal.machines.light import LightHost
 from tests.e2e.rig import Rig, make_repository, rig
-from tests.e2e.rows import Row, check, played, result_of
+from tests.e2e.rows import Row, again, check, played, result_of
 from tests.support import needs
 
 XID = "[   12.345678] NVRM: Xid (PCI:0000:65:00): 79, pid='<unknown>', GPU has fallen off the bus."
@@ -31,20 +31,6 @@ LARGE = 32 << 20
 
 def variable(name: str) -> list[dict[str, str]]:
     return [{"attachment_type": "environment_variable", "location": "X", "name": name}]
-
-
-def fallen_ill(name: str, instance_type: str, before: str, **spec: Any) -> Row:
-    return Row(
-        name,
-        "echo sound",
-        Outcome.SUCCEEDED,
-        0,
-        "0",
-        b"sound\n",
-        attempts=2,
-        spec={"instance_type": instance_type, **spec},
-        before=before,
-    )
 
 
 ROWS = [
@@ -118,10 +104,10 @@ ROWS = [
         spec={"use_spot_instance": True, "retry": {"rerun": "before_start"}},
         interrupted=True,
     ),
-    fallen_ill("a GPU is missing", "g5.12xlarge", "only 3 of 4 GPUs were found"),
-    fallen_ill("a GPU has broken", "g5.2xlarge", "Xid 79 of PCI:0000:65:00 (the GPU has fallen off the bus)"),
-    fallen_ill("a GPU's memory has errors", "g5.4xlarge", "uncorrected memory errors"),
-    fallen_ill(
+    again("a GPU is missing", "g5.12xlarge", "only 3 of 4 GPUs were found"),
+    again("a GPU has broken", "g5.2xlarge", "Xid 79 of PCI:0000:65:00 (the GPU has fallen off the bus)"),
+    again("a GPU's memory has errors", "g5.4xlarge", "uncorrected memory errors"),
+    again(
         "no space for the clone",
         "g5.24xlarge",
         "No space left on device",

@@ -367,7 +367,7 @@ def test_a_user_may_stop_a_run_that_has_a_limit() -> None:
     assert ended(here, run)[0] is Outcome.CANCELLED
 
 
-# What is shown
+# What status, receipts and events show
 
 
 def test_the_overview_shows_the_day() -> None:

@@ -1,4 +1,4 @@
-"""The lines that `provision check` prints: what was found, how serious it is, and what to do."""
+"""The lines of `provision check`: each has a finding, its level, and the fix."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

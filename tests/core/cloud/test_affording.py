@@ -1,4 +1,4 @@
-"""Which offers the recipe's prices and the installation's cap allow, and what is said of the others."""
+"""Test which offers the recipe's limits and the installation's cap allow, and the reasons given for the others."""
 
 from collections.abc import Mapping
 from typing import Any
