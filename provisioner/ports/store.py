@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from provisioner.core.access.callers import Audit, Token
+from provisioner.core.access.callers import Audit, Session, Token
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.commands.records import Block, CommandList, RecordChunk, Worker
 from provisioner.core.commands.uploads import Upload
@@ -183,6 +183,12 @@ class Store(Protocol):
 
     def tokens(self) -> tuple[Token, ...]:
         """Return all access tokens, the newest first."""
+
+    def session(self, id: str) -> Session | None:
+        """Return the page's login of that id, or None; takes microseconds."""
+
+    def drop_sessions(self, before: float, id: str = "") -> None:
+        """Delete the logins that expire before this time, and the login of that id."""
 
     def audit(self, limit: int, before: Key | None = None) -> tuple[Audit, ...]:
         """Return at most `limit` audit records, the newest first; only those older than `before`, if it is set."""

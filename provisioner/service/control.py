@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from provisioner.service.lists.uploads import Uploads
     from provisioner.service.logs import Logs
     from provisioner.service.schedules import Schedules
+    from provisioner.service.sessions import Sessions
     from provisioner.service.ssh_entry.entrance import Entrance
     from provisioner.service.tally import Tally
     from provisioner.service.tokens import Gate, Tokens
@@ -65,6 +66,13 @@ class Parts:
         from provisioner.service.tokens import Gate
 
         return Gate(self.installation.store, self.installation.clock)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        from provisioner.service.sessions import Sessions
+
+        ours = self.installation
+        return Sessions(ours.store, ours.clock, ours.ids, self.gate)
 
     def acting(self, jobs: Jobs) -> Acting:
         """Return what acts on the cloud; `jobs` starts the jobs that are due."""
@@ -168,6 +176,11 @@ class Service(OnBehalf):
     def gate(self) -> Gate:
         """Accepts or rejects the tokens of all callers of this process."""
         return self._parts.gate
+
+    @property
+    def sessions(self) -> Sessions:
+        """The logins of the page."""
+        return self._parts.sessions
 
     def prepare(self) -> None:
         """Make every service now, so that no request waits for an import."""

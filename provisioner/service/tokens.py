@@ -72,6 +72,18 @@ class Gate:
         self._proven[id] = read_at, stored
         return Caller(id, stored.owners, stored.admin, source)
 
+    def resume(self, id: str, source: str) -> Caller:
+        """Return the caller of a token that was admitted earlier, by the token's id. Raises Denied as `admit` does."""
+        read_at, stored = self._stored(id, self._clock.now())
+        why = "the token is unknown" if stored is None else _ended(stored, self._clock.now())
+        if why or stored is None:
+            self._proven.pop(id, None)
+            raise Denied(f"{why}; ask an admin for a new one: `provision token create --owner YOU`")
+        if len(self._proven) >= MOST_PROVEN:
+            self._proven.clear()
+        self._proven[id] = read_at, stored
+        return Caller(id, stored.owners, stored.admin, source)
+
     def _stored(self, id: str, now: float) -> tuple[float, Token | None]:
         known = self._proven.get(id)
         # The absolute difference: the clock may have been set back.
@@ -173,6 +185,11 @@ def _hindrance(token: Token | None, secret: str, now: float) -> str:
     """
     if not _right(token, secret) or token is None:
         return "the token is unknown"
+    return _ended(token, now)
+
+
+def _ended(token: Token, now: float) -> str:
+    """Return why the token is not valid any more, or ""."""
     if token.revoked_at is not None:
         return "the token is revoked"
     if token.expires_at is not None and now >= token.expires_at:

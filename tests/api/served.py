@@ -12,6 +12,7 @@ from provisioner import wiring
 from provisioner.faces.api.app import assembled
 from provisioner.faces.api.http import serve
 from provisioner.faces.api.http.metrics import Meters
+from provisioner.faces.page.site import add_page
 from provisioner.ports.bucket import Bucket
 from provisioner.ports.journal import Journal
 from provisioner.settings import Settings
@@ -52,6 +53,7 @@ class Server:
         if bucket is not None:
             object.__setattr__(self.service.installation, "bucket", bucket)
         self.app, self.hub = assembled(self.service, journal, meters, behind_proxy=behind_proxy)
+        add_page(self.app)
         listening = serve.Listening("127.0.0.1", port, behind_proxy=behind_proxy)
         self._listener = serve.bound(listening)
         self.port = self._listener.getsockname()[1]

@@ -10,11 +10,10 @@ from rich.console import Console
 from provisioner.core.cloud.offers import Price
 from provisioner.core.run.machines.silence import SILENT
 from provisioner.core.run.states import State, Waiting
-from provisioner.core.views import from_records
+from provisioner.core.views import from_records, units
 from provisioner.core.views.codec import Moment, moment
 from provisioner.core.views.overview import Budget, Live, Queue, Top
 from provisioner.faces.cli.commands.top import picture
-from provisioner.faces.cli.terminal import screen
 from tests.cli.conftest import Provision
 from tests.e2e.rig import Rig
 from tests.support import samples
@@ -112,7 +111,7 @@ def test_it_fits_any_height(height: int) -> None:
 )
 def test_ages_are_short(seconds: float, text: str) -> None:
     """An age has at most two units."""
-    assert screen.short(seconds) == text
+    assert units.short(seconds) == text
 
 
 @pytest.fixture

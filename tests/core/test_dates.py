@@ -5,6 +5,7 @@ import math
 import pytest
 
 from provisioner.core.dates import datable
+from provisioner.core.views import units
 from provisioner.core.views.codec import iso
 from provisioner.faces.cli.terminal import screen
 
@@ -15,7 +16,7 @@ TIMES = (0.0, -1e18, 1e18, 9e15, -9e15, 253402300800.0, -62135596801.0, math.inf
 def test_any_time_is_formatted(at: float) -> None:
     """Each time can be shown in UTC, in a zone far east or west, and as a duration."""
     assert iso(at).endswith("Z")
-    for shown in (screen.date(at), screen.clock(at), screen.duration(at), screen.ago(at, 0.0), screen.ago(0.0, at)):
+    for shown in (screen.date(at), screen.clock(at), units.duration(at), units.ago(at, 0.0), units.ago(0.0, at)):
         assert shown
     for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):
         assert screen.zoned(at, zone)

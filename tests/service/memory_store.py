@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar, cast
 
-from provisioner.core.access.callers import Audit, Token
+from provisioner.core.access.callers import Audit, Session, Token
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits, Usage
 from provisioner.core.commands.records import Batch, Block, CommandList, RecordChunk, Worker
 from provisioner.core.commands.uploads import Upload
@@ -246,6 +246,14 @@ class MemoryStore:
 
     def tokens(self) -> tuple[Token, ...]:
         return tuple(sorted(self._of(Token).values(), key=lambda token: (token.created_at, token.id), reverse=True))
+
+    def session(self, id: str) -> Session | None:
+        return self._of(Session).get(id)
+
+    def drop_sessions(self, before: float, id: str = "") -> None:
+        table = self._of(Session)
+        for each in [each for each in table.values() if each.expires_at < before or each.id == id]:
+            del self._records[Session][each.id]
 
     def audit(self, limit: int, before: Key | None = None) -> tuple[Audit, ...]:
         found = self._where(Audit, lambda audit: before is None or (audit.at, audit.id) < before)

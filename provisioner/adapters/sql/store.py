@@ -22,7 +22,7 @@ from provisioner.adapters.sql.list_queries import ListQueries
 from provisioner.adapters.sql.live_cache import LiveCache
 from provisioner.adapters.sql.process_lock import ProcessLock
 from provisioner.adapters.sql.rows import R, all_of, decoded, of_owners, older
-from provisioner.core.access.callers import Audit, Token
+from provisioner.core.access.callers import Audit, Session, Token
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.commands.uploads import Upload
 from provisioner.core.errors import Invalid, LimitReached, Transient, WrongStore
@@ -320,6 +320,14 @@ class SqlStore(ListQueries):
     def tokens(self) -> tuple[Token, ...]:
         row = tables.TokenRow
         return self.find(Token, select(row.body).order_by(col(row.created_at).desc(), col(row.id).desc()))
+
+    def session(self, id: str) -> Session | None:
+        return self._one(Session, "SELECT body FROM session WHERE id = ?", id)
+
+    def drop_sessions(self, before: float, id: str = "") -> None:
+        with self.transaction() as connection:
+            query = "DELETE FROM session WHERE expires_at < :before OR id = :id"
+            connection.execute(text(query), {"before": before, "id": id})
 
     def audit(self, limit: int, before: Key | None = None) -> tuple[Audit, ...]:
         row = tables.AuditRow

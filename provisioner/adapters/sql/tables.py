@@ -13,7 +13,7 @@ from provisioner.core.run import records
 from provisioner.core.run.machines.costs import use_of
 
 #: The id of the newest migration. Alembic is imported only if the store lacks this migration.
-HEAD = "0007"
+HEAD = "0008"
 
 
 class Document(SQLModel):
@@ -116,6 +116,18 @@ class EventRow(Document, table=True):
 class TokenRow(Document, table=True):
     __tablename__: ClassVar[str] = "token"
     created_at: float
+
+
+class SessionRow(Document, table=True):
+    __tablename__: ClassVar[str] = "session"
+    expires_at: float = Field(index=True)
+
+
+class RevisionRow(Document, table=True):
+    __tablename__: ClassVar[str] = "revision"
+    job: str
+    number: int
+    __table_args__ = (Index("revision_job", "job", "number"),)
 
 
 class AuditRow(Document, table=True):
@@ -241,6 +253,10 @@ def row(item: records.Record, body: str) -> tuple[type[Document], dict[str, Any]
             return EventRow, shared | {"run": item.run, "at": item.at}
         case callers.Token():
             return TokenRow, shared | {"created_at": item.created_at}
+        case callers.Session():
+            return SessionRow, shared | {"expires_at": item.expires_at}
+        case jobs.Revision():
+            return RevisionRow, shared | {"job": item.job, "number": item.number}
         case callers.Audit():
             return AuditRow, shared | {"at": item.at}
         case lists.CommandList():

@@ -1,4 +1,4 @@
-"""Callers and their rights, access tokens, and the audit records of changes."""
+"""Callers and their rights, access tokens, logins of the page, and the audit records of changes."""
 
 from dataclasses import dataclass
 
@@ -48,6 +48,20 @@ class Token:
     #: Unix seconds; None: never.
     expires_at: float | None = None
     revoked_at: float | None = None
+    version: int = 0
+
+
+@dataclass(frozen=True)
+class Session:
+    """A stored login of the page; nothing in it can be used to log in."""
+
+    #: SHA-256 of the session's secret, in hexadecimal digits.
+    id: str
+    #: The id of the access token that logged in. The session ends when this token is revoked or expires.
+    token: str
+    created_at: float
+    #: Unix seconds.
+    expires_at: float
     version: int = 0
 
 

@@ -65,6 +65,22 @@ class Job:
     version: int = 0
 
 
+@dataclass(frozen=True)
+class Revision:
+    """One revision of a job, as `apply` stored it. Revisions of earlier versions of this program are not stored."""
+
+    #: `JOB-NUMBER`, with the job's id.
+    id: str
+    job: str
+    number: int
+    #: As `Job.recipe`.
+    recipe: str
+    applied_at: float
+    #: `local:` and the Unix user, or the token's id, as in an audit record.
+    applied_by: str
+    version: int = 0
+
+
 def applicable(dump: str) -> dict[str, Any]:
     """Return a stored recipe as a document that `apply` accepts.
 

@@ -5,7 +5,7 @@ Each record is frozen. A change is a new value, saved against the `version` that
 
 from dataclasses import dataclass
 
-from provisioner.core.access.callers import Audit, Token
+from provisioner.core.access.callers import Audit, Session, Token
 from provisioner.core.cloud.launches import LaunchRequest
 from provisioner.core.cloud.machines import Ending, MachineState
 from provisioner.core.cloud.offers import Offer, Price
@@ -13,7 +13,7 @@ from provisioner.core.commands.records import Batch, Block, CommandList, RecordC
 from provisioner.core.commands.uploads import Upload
 from provisioner.core.protocol.messages import Report, Result, Stop
 from provisioner.core.protocol.words import Outcome, Step
-from provisioner.core.recipe.jobs import Job
+from provisioner.core.recipe.jobs import Job, Revision
 from provisioner.core.run.states import State, Waiting
 
 
@@ -371,4 +371,6 @@ Record = (
     | Block
     | RecordChunk
     | Upload
+    | Session
+    | Revision
 )

@@ -17,7 +17,8 @@ from provisioner.ports.journal import Journal
 LARGEST = 1 << 20
 LARGER = {("POST", "/api/uploads"): MOST_BYTES}
 
-#: Headers of every answer: a browser must treat the answer as data, because a job's name or log may contain HTML.
+#: Headers of every answer that does not set them itself, as the page does: a browser must treat the answer as data,
+#: because a job's name or log may contain HTML.
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -66,7 +67,8 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *HEADERS, *VERSIONS]
+                own = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(each for each in HEADERS if each[0] not in own), *VERSIONS]
                 self._counted(_method(scope), _route(scope), status, max(0.0, self._now() - began))
             await send(message)
 

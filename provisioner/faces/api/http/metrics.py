@@ -59,6 +59,9 @@ class Meters:
             buckets=REQUESTS,
             registry=registry,
         )
+        self._reports = Counter(
+            "provision_csp_reports", "Reports of browsers that refused to execute or load something.", registry=registry
+        )
         #: Time of the last pass that saw the whole installation.
         self.passed_at = 0.0
 
@@ -82,6 +85,10 @@ class Meters:
         """Count an answered request."""
         self._requests.labels(method, route, str(status)).inc()
         self._answers.labels(route).observe(seconds)
+
+    def reported(self) -> None:
+        """Count a report of a browser that refused to execute or load something on the page."""
+        self._reports.inc()
 
     def read(self, look: Callable[[], Tally], followers: Callable[[], int]) -> None:
         """Add the metrics that each scrape reads from the store."""

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from provisioner.core.views import units
 from provisioner.core.views.codec import iso
 from provisioner.faces.cli import session
 from provisioner.faces.cli.terminal import screen, streams
@@ -29,7 +30,7 @@ def backup(
     if as_json:
         streams.put_json({"target": target, "bytes": size})
     else:
-        streams.put(f"{target} has the backup, {screen.size(size)}; restore it with: provision restore {target}")
+        streams.put(f"{target} has the backup, {units.size(size)}; restore it with: provision restore {target}")
 
 
 def restore(

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from provisioner.core.errors import Invalid
+from provisioner.core.views import units
 from provisioner.faces.cli import exits, session
 from provisioner.faces.cli.commands.runs import RunName
 from provisioner.faces.cli.interrupts import interruptible
-from provisioner.faces.cli.terminal import screen, streams
+from provisioner.faces.cli.terminal import streams
 from provisioner.ports.connection import Connection
 
 Host = Annotated[bool, typer.Option("--host", help="Connect to the machine as root, not to the container.")]
@@ -93,7 +94,7 @@ def cp(
     if as_json:
         streams.put_json({"files": copied.files, "bytes": copied.size})
     else:
-        streams.say(f"{copied.files} file{'' if copied.files == 1 else 's'}, {screen.size(copied.size)}")
+        streams.say(f"{copied.files} file{'' if copied.files == 1 else 's'}, {units.size(copied.size)}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Command that runs the daemon and the HTTP API in one process: serve."""
+"""Command that runs the daemon, the HTTP API and the page in one process: serve."""
 
 import contextlib
 import ctypes
@@ -28,7 +28,7 @@ def serve(
     ] = False,
     as_json: session.Json = False,
 ) -> int:
-    """Run the control plane and the HTTP API.
+    """Run the control plane, the HTTP API and the page.
 
     At an address other than loopback, the server needs TLS: its own, or that of a proxy. A second server on the same
     store also answers requests, and takes over as the control plane when the first one ends. The command logs as
@@ -39,6 +39,7 @@ def serve(
         from provisioner.faces.api.http import connections
         from provisioner.faces.api.http import serve as serving
         from provisioner.faces.api.http.metrics import Meters
+        from provisioner.faces.page.site import add_page
 
     listening = serving.Listening(host, port, tls_cert, tls_key, behind_proxy)
     listening.check()
@@ -52,6 +53,7 @@ def serve(
     service = wiring.service(session.settings(context), "daemon", journal, meters)
     context.call_on_close(service.close)
     app, hub = assembled(service, journal, meters, behind_proxy=behind_proxy, followers=room.followers)
+    add_page(app)
     front = serving.Front(app, listening, hub, room)
     stopped = signalled = False
 

@@ -15,6 +15,7 @@ from provisioner.core.cloud.caps.budget import dollars
 from provisioner.core.errors import TooMany, Transient
 from provisioner.core.plain import plain
 from provisioner.core.run.states import State
+from provisioner.core.views import units
 from provisioner.core.views.overview import Budget, Live, Top
 from provisioner.faces.cli import session
 from provisioner.faces.cli.terminal import lists, screen, streams
@@ -216,7 +217,7 @@ def heading(found: Top, mode: str) -> Iterator[str]:
         yield found.hindrance
     for queue in found.waiting[:QUEUES]:
         left = queue.next_try_at - found.at
-        when = f"next try in {screen.duration(left)}" if left > 0 else "trying now"
+        when = f"next try in {units.duration(left)}" if left > 0 else "trying now"
         yield f"{_count(queue.runs, 'run')} waiting: {queue.cause}, {when}"
         if queue.text and queue.text != found.hindrance:
             yield f"  {queue.text}"
@@ -243,17 +244,17 @@ def row(each: Live, now: float, *, short_id: bool = False) -> Sequence[str]:
         f"{'reserved' if machine.reservation else machine.market} {machine.type} {_zone(machine.zone)}"
         if machine
         else "",
-        screen.short(now - run.created_at),
+        units.short(now - run.created_at),
         _dollars(each.dollars_at_most),
-        screen.short(now - each.heard_at) if each.heard_at is not None else "",
-        screen.size(sum(each.bytes_produced.values())) if each.step else "",
+        units.short(now - each.heard_at) if each.heard_at is not None else "",
+        units.size(sum(each.bytes_produced.values())) if each.step else "",
     )
 
 
 def _state(each: Live, now: float) -> str:
     run = each.run
     if each.silent_since is not None:
-        return f"silent {screen.short(now - each.silent_since)}"
+        return f"silent {units.short(now - each.silent_since)}"
     if run.state is State.PREPARING:
         return f"{run.state}{screen.preparing(each.step)}"
     if run.state is State.QUEUED and run.waiting:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from provisioner.core.dates import LAST, datable
+from provisioner.core.dates import datable
 from provisioner.core.protocol.words import Step
 from provisioner.core.run.states import State
 from provisioner.core.views.ami import Ami
@@ -15,6 +15,7 @@ from provisioner.core.views.job import Job, Schedule
 from provisioner.core.views.receipt import Bill, Phase, Price, Receipt
 from provisioner.core.views.run import Run
 from provisioner.core.views.token import Audit, Token
+from provisioner.core.views.units import ago, duration, short, size
 from provisioner.faces.cli.terminal import lists, streams
 
 #: Maximum number of characters of a command that are shown.
@@ -41,23 +42,6 @@ def _job(job: Job) -> Sequence[str]:
     spec = job.recipe["spec"]
     market = "spot" if spec["use_spot_instance"] else "on-demand"
     return f"{job.owner}/{job.name}", str(job.revision), date(job.applied_at), f"{market} {spec['instance_type']}"
-
-
-def ago(at: float, now: float) -> str:
-    return f"{duration(now - at)} ago"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in its two largest units: 12 s, 3 min 5 s, 2 h 10 min, 5 d 3 h."""
-    # NaN is shown as 0 s.
-    whole = round(min(seconds, LAST)) if seconds > 0 else 0
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
 def phase(run: Run, now: float | None) -> str:
@@ -135,19 +119,6 @@ def commands(items: Sequence[Command]) -> None:
 
 def _took(seconds: float) -> str:
     return f"{seconds:.1f}s" if seconds < 9.95 else short(seconds)
-
-
-def short(seconds: float) -> str:
-    """Return a duration in at most six characters: 12s, 3m05s, 2h10m, 5d3h."""
-    # NaN is shown as 0s.
-    whole = round(min(seconds, LAST)) if seconds > 0 else 0
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02}s"
-    if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
-    return f"{whole // 86400}d{whole % 86400 // 3600}h"
 
 
 def schedule(item: Schedule) -> None:
@@ -328,16 +299,6 @@ def _price(item: Price | None, at: float) -> str:
         return "unknown"
     old = f", {duration(at - item.at)} old" if at - item.at >= 60 else ""
     return f"{item.dollars:g} $/h ({item.source}{old})"
-
-
-def size(count: int) -> str:
-    """Return a number of bytes in decimal units: 0 B, 999 B, 1.2 kB, 34 MB."""
-    scaled, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if scaled < 1000:
-            break
-        scaled, unit = scaled / 1000, larger
-    return f"{scaled:.1f} {unit}" if unit != "B" and scaled < 10 else f"{scaled:.0f} {unit}"
 
 
 def estimate(item: Estimate) -> None:

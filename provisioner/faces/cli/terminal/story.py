@@ -14,8 +14,9 @@ from provisioner.core.protocol.words import Step
 from provisioner.core.run.states import State
 from provisioner.core.views.receipt import Phase, Receipt
 from provisioner.core.views.run import Attempt, Event, Machine, Run, Status, Tried
+from provisioner.core.views.units import ago, duration, size
 from provisioner.faces.cli.terminal import lists, ranks
-from provisioner.faces.cli.terminal.screen import ago, clock, date, dollars, duration, size
+from provisioner.faces.cli.terminal.screen import clock, date, dollars
 
 #: Columns of the label before a fact; and of the times before an event's text (local, and since the trigger).
 LABEL, TIMES = 11, 25

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from provisioner.core.plain import plain
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.states import State
+from provisioner.core.views import units
 from provisioner.core.views.run import Run
 from provisioner.faces.cli import exits
 from provisioner.faces.cli.terminal import colours, outcomes, ranks, screen, streams
@@ -114,7 +115,7 @@ class LiveLine:
         now = self._service.operator.now()
         if self._live and runs:
             more = f" (+{len(runs) - 1} more)" if len(runs) > 1 else ""
-            text = f"{runs[0].id[:12]} {self._phase(runs[0], now)}{more}, {screen.duration(now - self._since)}"
+            text = f"{runs[0].id[:12]} {self._phase(runs[0], now)}{more}, {units.duration(now - self._since)}"
             width = shutil.get_terminal_size().columns - 1
             state = runs[0].state
             coloured = colours.paint(state, colours.OF_WORDS.get(state, ""), sys.stderr)

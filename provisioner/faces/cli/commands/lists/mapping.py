@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from provisioner.core.commands.templates import Product
+from provisioner.core.views import units
 from provisioner.core.views.run import Run
 from provisioner.faces.cli import exits, session
 from provisioner.faces.cli.commands.runs import Detach, Follow, JobName, Key, Scale, Wait, check_start, started
@@ -98,7 +99,7 @@ def _shown(pieces: Iterable[bytes]) -> Iterator[bytes]:
             yield piece
             size += len(piece)
             if live:
-                streams.draw(f"{streams.ERASE}{screen.size(size)} uploaded")
+                streams.draw(f"{streams.ERASE}{units.size(size)} uploaded")
     finally:
         if live:
             streams.draw(streams.ERASE)

@@ -1,0 +1,32 @@
+"""The page: its routes, added to the server's application."""
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from provisioner.faces.api.app import unrouted
+from provisioner.faces.page import login, routing, static_files
+from provisioner.faces.page.routes import reports, start
+
+#: One router for each module of routes.
+ROUTERS = (
+    start.router,
+    login.router,
+    reports.router,
+    static_files.router,
+)
+
+
+def add_page(app: FastAPI) -> None:
+    """Add the page to the application of `provisioner.faces.api.app`."""
+    for router in ROUTERS:
+        app.include_router(router)
+
+    async def unknown(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if routing.wants_page(request):
+            return await routing.unrouted(request, error)
+        return await unrouted(request, error)
+
+    app.add_exception_handler(HTTPException, unknown)
