@@ -16,6 +16,8 @@ from provisioner.service.runs import Runs
 
 # A command uses few of these modules, and importing all of them would take most of its time.
 if TYPE_CHECKING:
+    from provisioner.service.access.sessions import Sessions
+    from provisioner.service.access.tokens import Gate, Tokens
     from provisioner.service.acting import Acting
     from provisioner.service.control_loop.launch_sites import LaunchSites
     from provisioner.service.control_loop.lists.texts import Texts
@@ -24,10 +26,8 @@ if TYPE_CHECKING:
     from provisioner.service.lists.uploads import Uploads
     from provisioner.service.logs import Logs
     from provisioner.service.schedules import Schedules
-    from provisioner.service.sessions import Sessions
     from provisioner.service.ssh_entry.entrance import Entrance
     from provisioner.service.tally import Tally
-    from provisioner.service.tokens import Gate, Tokens
 
 
 class Parts:
@@ -63,13 +63,13 @@ class Parts:
 
     @cached_property
     def gate(self) -> Gate:
-        from provisioner.service.tokens import Gate
+        from provisioner.service.access.tokens import Gate
 
         return Gate(self.installation.store, self.installation.clock)
 
     @cached_property
     def sessions(self) -> Sessions:
-        from provisioner.service.sessions import Sessions
+        from provisioner.service.access.sessions import Sessions
 
         ours = self.installation
         return Sessions(ours.store, ours.clock, ours.ids, self.gate)
@@ -132,7 +132,7 @@ class OnBehalf:
 
     @cached_property
     def tokens(self) -> Tokens:
-        from provisioner.service.tokens import Tokens
+        from provisioner.service.access.tokens import Tokens
 
         ours = self._installation
         return Tokens(ours.store, ours.recorder, ours.clock, ours.ids, self._parts.gate, self.caller)

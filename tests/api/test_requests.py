@@ -45,7 +45,7 @@ def told(answer: httpx.Response, status: int) -> str:
         ("GET", "/api/jobs/a%0d%0aSet-Cookie:%20b", {}, 404, "no job"),
         ("GET", "/api/runs/%ff%fe", {}, 404, "no run"),
         ("PATCH", "/api/runs", {}, 405, "PATCH is not allowed at this path"),
-        ("GET", "/", {}, 404, "unknown path"),
+        ("GET", "/nothing", {}, 404, "unknown path"),
         ("POST", "/api/jobs/job/start", {"json": []}, 400, "body: found a list; write a mapping"),
         ("POST", "/api/jobs/job/start", {"json": {"nonsense": 1}}, 400, "body.nonsense: unknown field"),
         ("POST", "/api/jobs/job/start", {"json": {"env": {"A": 1}}}, 400, "body.env.A"),

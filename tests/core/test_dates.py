@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from provisioner.core import units
 from provisioner.core.dates import datable
-from provisioner.core.views import units
 from provisioner.core.views.codec import iso
 from provisioner.faces.cli.terminal import screen
 

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from provisioner.core.access.callers import Session
-from provisioner.service.sessions import LIFETIME
+from provisioner.service.access.sessions import LIFETIME
 from tests.api.served import Server
 from tests.page.conftest import visitor
 

@@ -14,7 +14,7 @@ from provisioner.core.access.throttle import FREE, LONGEST
 from provisioner.core.errors import Denied, Forbidden, Invalid, NotFound, TooMany
 from provisioner.core.views.token import NewToken
 from provisioner.ports.store import Store
-from provisioner.service.tokens import Gate, Tokens
+from provisioner.service.access.tokens import Gate, Tokens
 from tests.service.world import TESTER, World
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"

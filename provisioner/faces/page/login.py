@@ -20,7 +20,7 @@ from provisioner.faces.page.visitor import (
     secret_of,
     theme_of,
 )
-from provisioner.service.sessions import LIFETIME
+from provisioner.service.access.sessions import LIFETIME
 
 router = page_router()
 

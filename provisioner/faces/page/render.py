@@ -8,8 +8,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from provisioner.core.cloud.caps.budget import dollars
 from provisioner.core.dates import datable
 from provisioner.core.plain import plain
+from provisioner.core.units import ago, duration, size
 from provisioner.core.views.codec import iso
-from provisioner.core.views.units import ago, duration, size
 from provisioner.faces.page.static_files import STATIC
 
 #: A browser loads nothing from elsewhere, and executes and styles only by files of this server; no page of another site

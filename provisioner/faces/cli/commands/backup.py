@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from provisioner.core.views import units
+from provisioner.core import units
 from provisioner.core.views.codec import iso
 from provisioner.faces.cli import session
 from provisioner.faces.cli.terminal import screen, streams

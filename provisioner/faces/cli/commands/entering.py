@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from provisioner.core import units
 from provisioner.core.errors import Invalid
-from provisioner.core.views import units
 from provisioner.faces.cli import exits, session
 from provisioner.faces.cli.commands.runs import RunName
 from provisioner.faces.cli.interrupts import interruptible

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
+from provisioner.core import units
 from provisioner.core.cloud.caps.budget import dollars
 from provisioner.core.errors import TooMany, Transient
 from provisioner.core.plain import plain
 from provisioner.core.run.states import State
-from provisioner.core.views import units
 from provisioner.core.views.overview import Budget, Live, Top
 from provisioner.faces.cli import session
 from provisioner.faces.cli.terminal import lists, screen, streams

@@ -8,6 +8,7 @@ from typing import Any
 from provisioner.core.dates import datable
 from provisioner.core.protocol.words import Step
 from provisioner.core.run.states import State
+from provisioner.core.units import ago, duration, short, size
 from provisioner.core.views.ami import Ami
 from provisioner.core.views.codec import to_json
 from provisioner.core.views.commands import Command, Estimate
@@ -15,7 +16,6 @@ from provisioner.core.views.job import Job, Schedule
 from provisioner.core.views.receipt import Bill, Phase, Price, Receipt
 from provisioner.core.views.run import Run
 from provisioner.core.views.token import Audit, Token
-from provisioner.core.views.units import ago, duration, short, size
 from provisioner.faces.cli.terminal import lists, streams
 
 #: Maximum number of characters of a command that are shown.

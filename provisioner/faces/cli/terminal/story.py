@@ -12,9 +12,9 @@ from provisioner.core.dates import datable
 from provisioner.core.plain import plain
 from provisioner.core.protocol.words import Step
 from provisioner.core.run.states import State
+from provisioner.core.units import ago, duration, size
 from provisioner.core.views.receipt import Phase, Receipt
 from provisioner.core.views.run import Attempt, Event, Machine, Run, Status, Tried
-from provisioner.core.views.units import ago, duration, size
 from provisioner.faces.cli.terminal import lists, ranks
 from provisioner.faces.cli.terminal.screen import clock, date, dollars
 

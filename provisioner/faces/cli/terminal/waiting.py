@@ -7,10 +7,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
+from provisioner.core import units
 from provisioner.core.plain import plain
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.states import State
-from provisioner.core.views import units
 from provisioner.core.views.run import Run
 from provisioner.faces.cli import exits
 from provisioner.faces.cli.terminal import colours, outcomes, ranks, screen, streams

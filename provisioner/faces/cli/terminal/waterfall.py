@@ -4,8 +4,8 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from provisioner.core.plain import plain
+from provisioner.core.units import duration
 from provisioner.core.views.receipt import Phase, Receipt
-from provisioner.core.views.units import duration
 
 #: Columns if the width of the terminal is unknown, and the fewest columns for the bars.
 WIDTH, NARROWEST = 100, 10

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from provisioner.core import units
 from provisioner.core.commands.templates import Product
-from provisioner.core.views import units
 from provisioner.core.views.run import Run
 from provisioner.faces.cli import exits, session
 from provisioner.faces.cli.commands.runs import Detach, Follow, JobName, Key, Scale, Wait, check_start, started

@@ -7,7 +7,7 @@ from provisioner.core.errors import Denied
 from provisioner.ports.clock import Clock
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import Store
-from provisioner.service.tokens import Gate
+from provisioner.service.access.tokens import Gate
 
 #: Seconds until a session expires.
 LIFETIME = 12 * 3600.0
