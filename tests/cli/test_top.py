@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from provisioner.core import units
 from provisioner.core.cloud.offers import Price
 from provisioner.core.run.machines.silence import SILENT
 from provisioner.core.run.states import State, Waiting
-from provisioner.core.views import from_records, units
+from provisioner.core.views import from_records
 from provisioner.core.views.codec import Moment, moment
 from provisioner.core.views.overview import Budget, Live, Queue, Top
 from provisioner.faces.cli.commands.top import picture
