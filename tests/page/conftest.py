@@ -3,15 +3,32 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from playwright.sync_api import Browser
 
 from provisioner.faces.page.visitor import csrf_of
 from provisioner.rehearsal.fakes.bucket import MemoryBucket
 from provisioner.settings import Rehearsal, Settings
 from tests.api.served import Server
+from tests.page import browser
 from tests.ports import free_ports
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use Chromium, so that `scripts/test` leaves them out without `--browser`."""
+    for item in items:
+        if "chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser.chromium(tmp_path_factory.mktemp("chromium")) as started:
+        yield started
 
 
 def settings(folder: Path) -> Settings:
@@ -67,3 +84,14 @@ def visitor(server: Server, *owners: str, admin: bool = False) -> Iterator[Visit
         if owners:
             assert found.log_in(server.token(*owners, admin=admin)).status_code == 303
         yield found
+
+
+@contextlib.contextmanager
+def window(
+    chromium: Browser, server: Server, *owners: str, admin: bool = False, **options: Any
+) -> Iterator[browser.Window]:
+    """Yield a browser's window, logged in as by `visitor`; `options` are those of `tests.page.browser.window`."""
+    with visitor(server, *owners, admin=admin) as found:
+        cookies = dict(found.client.cookies)
+    with browser.window(chromium, server.url, cookies=cookies, **options) as opened:
+        yield opened
