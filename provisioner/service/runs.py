@@ -17,7 +17,7 @@ from provisioner.core.views import from_records
 from provisioner.core.views.commands import Progress
 from provisioner.core.views.overview import Top
 from provisioner.core.views.receipt import Receipt
-from provisioner.core.views.run import Attempt, Status
+from provisioner.core.views.run import Attempt, RunRecipe, Status
 from provisioner.core.views.run import Run as View
 from provisioner.core.views.run import Runs as Page
 from provisioner.ports.clock import Clock
@@ -72,7 +72,7 @@ class Runs:
         run. Raises Conflict if the inputs differ, LimitReached, and NotFound for a deleted upload.
         """
         audit = self._recorder.audit(self._caller, what, fresh.owner, fresh.id)
-        queued = story.triggered(fresh, self._clock.now())
+        queued = replace(story.triggered(fresh, self._clock.now()), who=self._caller.name)
         limits = UNLIMITED if self._caller.admin else self._policy.limits
         also = [*commands_of(fresh, upload), queued, audit]
         run = self._recorder.add_run(fresh, fresh.created_at - KEY_TTL, also, limits)
@@ -167,7 +167,10 @@ class Runs:
                 return run
             return replace(run, stop=Stop(Outcome.CANCELLED, "stop requested", self._clock.now()))
 
-        run = self.amend(self.record(name).id, stopped, story.stopped_by_user, "stop")
+        def asked(run: Run, at: float) -> Event:
+            return replace(story.stopped_by_user(run, at), who=self._caller.name)
+
+        run = self.amend(self.record(name).id, stopped, asked, "stop")
         self._clock.wake()
         return self.view(run)
 
@@ -202,6 +205,9 @@ class Runs:
             except Conflict:
                 continue
         raise Conflict(f"other processes keep changing run {id[:12]}: try again")
+
+    def recipe(self, name: str) -> RunRecipe:
+        return from_records.run_recipe(self.record(name))
 
     def receipt(self, name: str) -> Receipt:
         from provisioner.service.control_loop.archive import bill

@@ -16,7 +16,7 @@ from provisioner.core.views.job import Started
 from provisioner.core.views.overview import Top
 from provisioner.core.views.pages import key_of
 from provisioner.core.views.receipt import Receipt
-from provisioner.core.views.run import Run, Runs, Status
+from provisioner.core.views.run import Run, RunRecipe, Runs, Status
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import NEWEST, RunFilter
 
@@ -86,6 +86,9 @@ class RemoteRuns:
 
     def stop(self, name: str) -> Run:
         return self._calls.ask(Run, "POST", f"{run_path(name)}/stop")
+
+    def recipe(self, name: str) -> RunRecipe:
+        return self._calls.ask(RunRecipe, "GET", f"{run_path(name)}/recipe")
 
     def receipt(self, name: str) -> Receipt:
         return self._calls.ask(Receipt, "GET", f"{run_path(name)}/receipt")

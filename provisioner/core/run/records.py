@@ -331,6 +331,8 @@ class Event:
     attempt: int = 0
     instance_id: str = ""
     launch: str = ""
+    #: The name of the caller who caused it; "" if the control plane or a machine did.
+    who: str = ""
     version: int = 0
 
 

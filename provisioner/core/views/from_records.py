@@ -26,7 +26,7 @@ from provisioner.core.views.job import Job, Last, Schedule
 from provisioner.core.views.overview import Budget
 from provisioner.core.views.pages import key_of
 from provisioner.core.views.receipt import Bill, Phase, Price, Receipt
-from provisioner.core.views.run import Attempt, Event, Machine, Run, Runs, Status, Stop, Tried, Waiting
+from provisioner.core.views.run import Attempt, Event, Machine, Run, RunRecipe, Runs, Status, Stop, Tried, Waiting
 from provisioner.core.views.token import Audit, Audits, NewToken, Token
 
 
@@ -130,6 +130,10 @@ def run(item: records.Run, commands: Progress | None = None) -> Run:
     )
 
 
+def run_recipe(item: records.Run) -> RunRecipe:
+    return RunRecipe(item.id, item.job_id, item.job_revision, jobs.applicable(item.recipe))
+
+
 def counted(item: CommandList) -> Progress:
     """Return how many commands of a list are in which state."""
     return Progress(
@@ -181,7 +185,7 @@ def status(
         run=run(item, commands),
         attempts=attempts(item, nodes, machines, now),
         machines=tuple(map(machine, machines)),
-        events=tuple(Event(moment(each.at), each.text) for each in events),
+        events=tuple(Event(moment(each.at), each.text, each.who or None) for each in events),
     )
 
 

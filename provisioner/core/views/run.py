@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from provisioner.core.cloud.machines import ENDING, MachineState
 from provisioner.core.cloud.offers import Market
@@ -30,6 +30,14 @@ class Waiting:
     text: str
     next_try_at: Moment
     tried: tuple[Tried, ...]
+
+    def tries(self) -> tuple[tuple[Tried, int], ...]:
+        """Return the last of each different try, with the number of these tries; the latest one last."""
+        found: dict[tuple[str, str], tuple[Tried, int]] = {}
+        for each in self.tried:
+            _, count = found.pop((each.what, each.code), (each, 0))
+            found[each.what, each.code] = each, count + 1
+        return tuple(found.values())
 
 
 @dataclass(frozen=True)
@@ -145,6 +153,20 @@ class Event:
 
     at: Moment
     text: str
+    # Older servers do not send this field.
+    who: Annotated[
+        str | None, "Who caused it, as in audit records; null for an event of the control plane or of a machine."
+    ] = None
+
+
+@dataclass(frozen=True)
+class RunRecipe:
+    """What a run executes: its job's recipe as it was when the run was triggered, with the inputs of its start."""
+
+    run: str
+    job_id: str
+    job_revision: int
+    recipe: Annotated[Mapping[str, Any], "The recipe with all defaults, in a form that `apply` accepts."]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from provisioner.core.cloud.caps.budget import dollars
 from provisioner.core.dates import datable
 from provisioner.core.plain import plain
-from provisioner.core.units import ago, duration, size
+from provisioner.core.units import ago, duration, precise, rate, size, stopwatch
 from provisioner.core.views.codec import iso
 from provisioner.faces.page.static_files import STATIC
 
@@ -34,6 +34,11 @@ def utc(at: float) -> str:
     return f"{dt.datetime.fromtimestamp(datable(at), dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def lines(text: str) -> str:
+    """Return a text of several lines with its control characters made visible."""
+    return "\n".join(plain(line) for line in text.expandtabs(4).replace("\r\n", "\n").split("\n"))
+
+
 def web_address(text: str) -> str:
     """Return the text if it is an address of the web that a link may open, or ""."""
     return text if text.lower().startswith(("https://", "http://")) else ""
@@ -54,6 +59,10 @@ def _environment() -> Environment:
         "dollars": dollars,
         "bytes": size,
         "plain": plain,
+        "lines": lines,
+        "precise": precise,
+        "rate": rate,
+        "stopwatch": stopwatch,
         "iso": iso,
         "utc": utc,
         "web_address": web_address,

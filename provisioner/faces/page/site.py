@@ -7,12 +7,13 @@ from starlette.responses import Response
 
 from provisioner.faces.api.app import unrouted
 from provisioner.faces.page import login, routing, static_files
-from provisioner.faces.page.routes import reports, start
+from provisioner.faces.page.routes import reports, run, start
 
 #: One router for each module of routes.
 ROUTERS = (
     start.router,
     login.router,
+    run.router,
     reports.router,
     static_files.router,
 )

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from provisioner.core.views.overview import Top
 from provisioner.core.views.receipt import Receipt
-from provisioner.core.views.run import Run, Status
+from provisioner.core.views.run import Run, RunRecipe, Status
 from provisioner.core.views.run import Runs as Page
 from provisioner.ports.store import NEWEST, RunFilter
 
@@ -53,6 +53,9 @@ class Runs(Protocol):
 
     def stop(self, name: str) -> Run:
         """Request the end of a run. It is no error if the run has ended."""
+
+    def recipe(self, name: str) -> RunRecipe:
+        """Return what the run executes. A client raises Invalid if its server is older and does not have this."""
 
     def receipt(self, name: str) -> Receipt:
         """Return the run's time and cost, as far as they are known."""

@@ -18,7 +18,7 @@ from provisioner.core.views.job import Job, Schedule
 from provisioner.core.views.log import Log, piece
 from provisioner.core.views.overview import Live, Server, Top
 from provisioner.core.views.receipt import Receipt
-from provisioner.core.views.run import Attempt, Run, Status
+from provisioner.core.views.run import Attempt, Run, RunRecipe, Status
 from provisioner.core.views.token import Audit, Token
 
 AT = 1767225600.0
@@ -82,6 +82,10 @@ def attempt() -> Attempt:
 
 def status() -> Status:
     return from_records.status(RUN, (NODE,), (_MACHINE,), (Event("e", RUN.id, AT, "queued: triggered"),), AT + 99)
+
+
+def run_recipe() -> RunRecipe:
+    return from_records.run_recipe(RUN)
 
 
 def receipt() -> Receipt:

@@ -10,7 +10,7 @@ from provisioner.core.run.states import State
 from provisioner.core.views.overview import Top
 from provisioner.core.views.pages import key_in
 from provisioner.core.views.receipt import Receipt
-from provisioner.core.views.run import Run, Runs, Status
+from provisioner.core.views.run import Run, RunRecipe, Runs, Status
 from provisioner.faces.api.http import examples
 from provisioner.faces.api.http.answers import shown
 from provisioner.faces.api.http.caller import Acting, RunName
@@ -69,6 +69,16 @@ def get_run(control: Acting, run: RunName) -> Response:
 def get_receipt(control: Acting, run: RunName) -> Response:
     """Show where a run's time and money went."""
     return shown(control.runs.receipt(run))
+
+
+@router.get(
+    "/runs/{run}/recipe",
+    operation_id="get_run_recipe",
+    responses=answers(RunRecipe, 404, example=examples.run_recipe()),
+)
+def get_run_recipe(control: Acting, run: RunName) -> Response:
+    """Show what a run executes: the recipe as it was when the run was triggered, with the inputs of its start."""
+    return shown(control.runs.recipe(run))
 
 
 @router.post(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from provisioner.core.units import rate
 from provisioner.core.views.commands import Progress
 
 
@@ -13,7 +14,7 @@ def progress(item: Progress, now: float) -> str:
     if item.slots:
         parts.append(f"{item.running or 0:,} of {item.slots:,} slots in use")
     if item.rate:
-        parts.append(_rate(item.rate))
+        parts.append(rate(item.rate))
     if item.eta is not None and item.open:
         parts.append(f"done in about {_about(item.eta - now)}" if item.eta > now else "almost done")
     return ", ".join(parts)
@@ -47,13 +48,6 @@ def _others(item: Progress) -> Iterator[str]:
     for name, count in named:
         if count:
             yield f"{count:,} {name}"
-
-
-def _rate(rate: float) -> str:
-    for seconds, unit in ((1, "s"), (60, "min")):
-        if rate * seconds >= 1:
-            return f"{rate * seconds:,.0f}/{unit}" if rate * seconds >= 10 else f"{rate * seconds:.1f}/{unit}"
-    return f"{rate * 3600:.1f}/h"
 
 
 def _about(seconds: float) -> str:

@@ -6,7 +6,7 @@ It shows what the run is doing and why, then each attempt, then the events with 
 import datetime as dt
 import re
 import textwrap
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from provisioner.core.dates import datable
 from provisioner.core.plain import plain
@@ -14,7 +14,7 @@ from provisioner.core.protocol.words import Step
 from provisioner.core.run.states import State
 from provisioner.core.units import ago, duration, size
 from provisioner.core.views.receipt import Phase, Receipt
-from provisioner.core.views.run import Attempt, Event, Machine, Run, Status, Tried
+from provisioner.core.views.run import Attempt, Event, Machine, Run, Status, Waiting
 from provisioner.faces.cli.terminal import lists, ranks
 from provisioner.faces.cli.terminal.screen import clock, date, dollars
 
@@ -118,7 +118,7 @@ def _waiting(item: Status, now: float) -> Iterator[tuple[str, str]]:
         return
     if run.waiting:
         yield "waits", f"{run.waiting.cause}: {run.waiting.text}"
-        for number, text in enumerate(_tried(run.waiting.tried, now)):
+        for number, text in enumerate(_tried(run.waiting, now)):
             yield "" if number else "tried", text
     elif run.last_attempt:
         yield "because", f"attempt {run.attempt} {run.last_attempt}"
@@ -126,14 +126,11 @@ def _waiting(item: Status, now: float) -> Iterator[tuple[str, str]]:
     yield "next try", f"in {duration(left)}, at {clock(run.next_try_at)}" if left > 0 else "now"
 
 
-def _tried(tried: Iterable[Tried], now: float) -> Iterator[str]:
+def _tried(waiting: Waiting, now: float) -> Iterator[str]:
     """Yield a line for each different try, the latest last."""
-    times: dict[tuple[str, str], list[float]] = {}
-    for each in tried:
-        times[each.what, each.code] = [*times.pop((each.what, each.code), []), each.at]
-    for (what, code), when in times.items():
-        often = f"{len(when)} times, last " if len(when) > 1 else ""
-        yield f"{what}: {code}, {often}{ago(when[-1], now)}"
+    for last, count in waiting.tries():
+        often = f"{count} times, last " if count > 1 else ""
+        yield f"{last.what}: {last.code}, {often}{ago(last.at, now)}"
 
 
 def _stop(run: Run, attempts: Sequence[Attempt], now: float) -> str:
