@@ -1,0 +1,73 @@
+"""Every page in Chromium: accessible in both themes and on a phone, without jumps, and usable without JavaScript."""
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.api.served import Server
+from tests.page import axe
+from tests.page.browser import WIDTHS, Window
+from tests.page.conftest import visitor, window
+from tests.page.every_page import Address, addresses, links_of, routes
+from tests.page.world import World, populate
+
+#: Pages, without their live parts and without what scripts request.
+PAGES = sorted({route for method, route in routes() if method == "GET" and "/parts/" not in route})
+#: How much the content may move by itself while a page loads and updates ("Cumulative Layout Shift"; web.dev counts 0.1
+#: as good).
+MOST_SHIFT = 0.1
+SHIFT = """() => new Promise((told) => new PerformanceObserver((list) =>
+    told(list.getEntries().filter((each) => !each.hadRecentInput).reduce((sum, each) => sum + each.value, 0))
+).observe({type: "layout-shift", buffered: true}) || setTimeout(() => told(0), 100))"""
+WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+@pytest.fixture(scope="module")
+def world(site: Server) -> World:
+    return populate(site)
+
+
+def pages(site: Server, world: World, route: str) -> list[Address]:
+    """Return those addresses of the route that are pages."""
+    found = [address for address in addresses(world, "GET") if address.route == route]
+    with visitor(site, "root", admin=True) as admin:
+        return [each for each in found if admin.get(each.path).headers.get("content-type", "").startswith("text/html")]
+
+
+def settle(found: Window) -> None:
+    """Let the page request its live parts once more, as it does when it is shown."""
+    found.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    found.page.wait_for_load_state("networkidle")
+
+
+@pytest.mark.parametrize("route", PAGES)
+def test_page_is_accessible_and_does_not_jump(chromium: Browser, site: Server, world: World, route: str) -> None:
+    faults = {}
+    with window(chromium, site, "root", admin=True) as found:
+        for address in pages(site, world, route):
+            found.page.set_viewport_size({"width": WIDTHS["desk"], "height": 900})
+            found.page.emulate_media(color_scheme="light")
+            found.open(address.path)
+            settle(found)
+            shift = found.page.evaluate(SHIFT)
+            faults[address.path, "light"] = axe.violations(found.page)
+            if shift > MOST_SHIFT:
+                faults[address.path, "light"].append(f"the content moves by {shift:.2f}")
+            found.page.set_viewport_size({"width": WIDTHS["phone"], "height": 844})
+            found.page.emulate_media(color_scheme="dark")
+            faults[address.path, "dark, phone"] = axe.violations(found.page)
+            if wider := found.page.evaluate(WIDER):
+                faults[address.path, "dark, phone"].append(f"the page is {wider} px wider than the screen")
+    assert {where: told for where, told in faults.items() if told} == {}
+
+
+@pytest.mark.parametrize("route", PAGES)
+def test_links_lead_to_pages(site: Server, world: World, route: str) -> None:
+    broken = {}
+    with visitor(site, "root", admin=True) as admin:
+        for address in pages(site, world, route):
+            for link in links_of(admin.get(address.path).text):
+                # Files to download may be large.
+                with admin.client.stream("GET", link) as answer:
+                    if answer.status_code >= 400:
+                        broken[address.path, link] = answer.status_code
+    assert broken == {}
