@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from provisioner.service.control_loop.loop import Loop
     from provisioner.service.lists.reading import Commands
     from provisioner.service.lists.uploads import Uploads
+    from provisioner.service.log_lines.lines import Lines
     from provisioner.service.logs import Logs
     from provisioner.service.schedules import Schedules
     from provisioner.service.ssh_entry.entrance import Entrance
@@ -60,6 +61,12 @@ class Parts:
         from provisioner.service.control_loop.lists.texts import Texts
 
         return Texts(self.installation.store, self.installation.bucket)
+
+    @cached_property
+    def lines(self) -> Lines:
+        from provisioner.service.log_lines.lines import Lines
+
+        return Lines(self.installation.bucket, self.installation.pool, self.installation.clock)
 
     @cached_property
     def gate(self) -> Gate:
@@ -111,7 +118,8 @@ class OnBehalf:
         from provisioner.service.logs import Logs
 
         ours = self._installation
-        return Logs(ours.store, ours.bucket, ours.clock, self.runs, self._parts.entrance, self._host)
+        parts = self._parts
+        return Logs(ours.store, ours.bucket, ours.clock, self.runs, parts.lines, parts.entrance, self._host)
 
     @cached_property
     def commands(self) -> Commands:

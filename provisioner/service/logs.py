@@ -2,23 +2,33 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 from provisioner.core.errors import Invalid, NotFound, Retryable, Transient
 from provisioner.core.logs import cursor as cursors
-from provisioner.core.logs.archive import Manifest, chunk_offset, kept_chunk_key, manifest_key, node_prefix
+from provisioner.core.logs.archive import Manifest, manifest_key
 from provisioner.core.logs.cursor import At, Cursor
 from provisioner.core.protocol.codec import decode
-from provisioner.core.protocol.keys import chunk_key, log_prefix
-from provisioner.core.run.machines.messages import CHUNK_MOST, CHUNKS_MOST
+from provisioner.core.run.machines.messages import CHUNK_MOST
 from provisioner.core.run.records import Node, Run
 from provisioner.core.views.commands import Progress
+from provisioner.core.views.log import Hits, LinePage
 from provisioner.core.views.run import Run as View
 from provisioner.ports.bucket import Bucket
 from provisioner.ports.clock import Clock
-from provisioner.ports.control.logs import MERGED_MOST, LogGap, LogPiece, LogQuery, ignore
+from provisioner.ports.control.logs import (
+    MERGED_MOST,
+    LineQuery,
+    LogGap,
+    LogPiece,
+    LogQuery,
+    Place,
+    Search,
+    ignore,
+)
 from provisioner.ports.store import Store
 from provisioner.service.acting import Acting
+from provisioner.service.log_lines.chunks import chunks, key
+from provisioner.service.log_lines.lines import Lines
 from provisioner.service.runs import Runs
 from provisioner.service.ssh_entry.direct import Direct
 from provisioner.service.ssh_entry.entrance import Entrance
@@ -54,13 +64,21 @@ class Logs:
     """The implementation of provisioner.ports.control.logs.Logs: the bytes of a run's streams, in order, each once."""
 
     def __init__(
-        self, store: Store, bucket: Bucket, clock: Clock, runs: Runs, entrance: Entrance, acting: Acting | None
+        self,
+        store: Store,
+        bucket: Bucket,
+        clock: Clock,
+        runs: Runs,
+        lines: Lines,
+        entrance: Entrance,
+        acting: Acting | None,
     ) -> None:
         """`acting` makes passes while a log is followed; None to make no passes."""
         self._store = store
         self._bucket = bucket
         self._clock = clock
         self._runs = runs
+        self._lines = lines
         self._entrance = entrance
         self._acting = acting
 
@@ -163,6 +181,32 @@ class Logs:
             pieces += [(gap, place.write()) for gap in self._gaps(found, query)]
         return LogPage(self._runs.view(found), tuple(pieces), place.write(), over)
 
+    def lines(self, run: str, place: Place, query: LineQuery) -> LinePage:
+        found, node = self._at_place(run, place)
+        if query.following and (found.ended_at is None if node is None else node.archived_at is None):
+            self._runs.amend(found.id, self._followed)
+        if node is None:
+            over = found.ended_at is not None
+            return LinePage(0, place.rank, place.stream, 1, (), (), 0, open=False, over=over, size=0, read=0)
+        return self._lines.page(node, place.stream, query, lambda: self._again(node))
+
+    def search(self, run: str, place: Place, search: Search) -> Hits:
+        _, node = self._at_place(run, place)
+        if node is None:
+            return Hits(0, place.rank, place.stream, (), None, 0, 0)
+        return self._lines.search(node, place.stream, search, lambda: self._again(node))
+
+    def _at_place(self, run: str, place: Place) -> tuple[Run, Node | None]:
+        """Return the run and the node whose stream is read, or None before the run's first attempt."""
+        found = self._runs.record(run)
+        nodes = self._nodes(found, LogQuery((place.stream,), place.attempt, rank=place.rank))
+        if not nodes and place.attempt is not None:
+            raise NotFound(f"run {found.id[:12]} has no attempt {place.attempt} with a rank {place.rank}")
+        return found, max(nodes, key=lambda node: node.attempt, default=None)
+
+    def _again(self, node: Node) -> Node:
+        return next(each for each in self._store.nodes(node.run) if each.id == node.id)
+
     def progress(self, run: str) -> Progress | None:
         """Return the progress of the run's list with its speed; None if the run has one command."""
         return self._runs.progress(self._runs.record(run))
@@ -235,14 +279,14 @@ class Logs:
         """
         bucket, reads, ended = self._bucket, LOOK_READS + lines, False
         room = min(max(lines * TAIL_LINE, TAIL_BLOCK), TAIL_MOST)
-        for chunk, key, size in reversed(list(self._chunks(node, stream))):
+        for chunk, name, size in reversed(list(chunks(bucket, node, stream))):
             if lines == 0 and not ended:
                 return At(chunk, chunk + size)
             while size > 0:
                 if not room or not reads:
                     return At(chunk, chunk + size)
                 block = min(size, room, 4 * TAIL_BLOCK if ended else TAIL_BLOCK)
-                data = bucket.get(key, start=size - block, length=block) or b""
+                data = bucket.get(name, start=size - block, length=block) or b""
                 size, room, reads, stop = size - block, room - block, reads - 1, len(data)
                 if not ended:
                     # A newline at the end of the log ends the last line and begins no further line.
@@ -279,14 +323,14 @@ class Logs:
                 continue
             at = cursor.at(node.attempt, stream, node.rank)
             # A listing begins after the given key.
-            after = self._key(node, stream, at.chunk - 1) if at.chunk else ""
-            for offset, key, size in self._chunks(node, stream, after):
+            after = key(node, stream, at.chunk - 1) if at.chunk else ""
+            for offset, chunk, size in chunks(self._bucket, node, stream, after):
                 if offset + size <= at.byte:
                     at = At(offset + size, at.byte)
                     cursor.move(node.attempt, stream, at, node.rank)
                     continue
                 skip, most = max(0, at.byte - offset), room()
-                data = self._bucket.get(key, start=skip, length=most)
+                data = self._bucket.get(chunk, start=skip, length=most)
                 if data is None:
                     # The mailbox was emptied after its log was archived: the next look finds the chunk in the archive.
                     return
@@ -299,24 +343,6 @@ class Logs:
             if node.archived_at is not None:
                 # Do not list an archived log again: at the hundredth attempt, 99 listings would find nothing new.
                 cursor.end(node.attempt, stream, node.rank)
-
-    def _chunks(self, node: Node, stream: str, after: str = "") -> Iterator[tuple[int, str, int]]:
-        """Yield the offset, key and size of each chunk, in order; at most CHUNKS_MOST chunks, like the archive."""
-        prefix = self._prefix(node, stream)
-        for entry in islice(self._bucket.list(prefix, after=after), CHUNKS_MOST):
-            offset = chunk_offset(entry.key, prefix)
-            if offset is not None and entry.size <= CHUNK_MOST:
-                yield offset, entry.key, entry.size
-
-    def _prefix(self, node: Node, stream: str) -> str:
-        if node.archived_at is not None:
-            return f"{node_prefix(node.run, node.attempt, node.rank)}log/{stream}/"
-        return log_prefix(node.box, stream, node.later)
-
-    def _key(self, node: Node, stream: str, offset: int) -> str:
-        if node.archived_at is not None:
-            return kept_chunk_key(node.run, node.attempt, node.rank, stream, offset)
-        return chunk_key(node.box, stream, offset, node.later)
 
     def _gaps(self, run: Run, query: LogQuery) -> Iterator[LogGap]:
         for node in self._nodes(run, query):

@@ -56,6 +56,11 @@ def manifest_key(run: str, attempt: int, rank: int) -> str:
     return f"{node_prefix(run, attempt, rank)}manifest"
 
 
+def lines_key(run: str, attempt: int, rank: int, stream: str) -> str:
+    """Return the key of the index of a stream's lines."""
+    return f"{node_prefix(run, attempt, rank)}lines/{stream}"
+
+
 def kept_result_key(run: str, attempt: int, rank: int) -> str:
     return f"{node_prefix(run, attempt, rank)}result"
 

@@ -43,6 +43,72 @@ class Page:
     ]
 
 
+@dataclass(frozen=True)
+class Line:
+    """A line of a stream. Bytes that are not UTF-8 are replaced by U+FFFD; control characters are kept."""
+
+    number: Annotated[int, "From 1."]
+    offset: Annotated[int, "Offset of the line's first byte."]
+    size: Annotated[int, "Bytes of the whole line, without its newline."]
+    text: Annotated[str, "The line, or the beginning of a long line."]
+    cut: Annotated[int, "Bytes of the line that are left out between `text` and `end`."] = 0
+    end: Annotated[str, "The end of a long line."] = ""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Missing bytes of a stream."""
+
+    before: Annotated[int, "Number of the line after the gap; at the end of the stream, `total` plus 1."]
+    offset: Annotated[int, "Offset of the first missing byte."]
+    missing: Annotated[int | None, "Least number of missing bytes; null if unknown."]
+
+
+@dataclass(frozen=True)
+class LinePage:
+    """Lines of one stream of one rank and attempt."""
+
+    attempt: Annotated[int, "0 if the run has no attempt yet."]
+    rank: int
+    stream: str
+    first: Annotated[int, "Number of the first line of `lines`; of the next line to come if there is none."]
+    lines: Annotated[tuple[Line, ...], "At most as many as requested; fewer if they are long."]
+    gaps: Annotated[tuple[Gap, ...], "The gaps before these lines, and after the last line of the stream."]
+    total: Annotated[int, "Number of lines that are known so far."]
+    open: Annotated[bool, "The last known line may get more bytes."]
+    over: Annotated[bool, "The stream is complete, and `total` final."]
+    size: Annotated[int, "Bytes of the stream that are stored so far."]
+    read: Annotated[int, "Bytes of the stream whose lines are known so far; less than `size` while they are counted."]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """The first place in a line with the text of a search, and up to 512 bytes around it."""
+
+    line: Annotated[int, "Number of the line."]
+    offset: Annotated[int, "Offset of the first byte that was found."]
+    before: Annotated[str, "The line before the place."]
+    match: Annotated[str, "The text that was found."]
+    after: Annotated[str, "The line after the place."]
+    cut_before: Annotated[bool, "The line begins before `before`."] = False
+    cut_after: Annotated[bool, "The line ends after `after`."] = False
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Lines of a stream that have a text, in order."""
+
+    attempt: Annotated[int, "0 if the run has no attempt yet."]
+    rank: int
+    stream: str
+    hits: tuple[Hit, ...]
+    next: Annotated[
+        str | None, "Pass it as `after` to continue the search. Null: the stream was searched to its present end."
+    ]
+    searched: Annotated[int, "Bytes from the beginning of the stream up to the end of this search."]
+    size: Annotated[int, "Bytes of the stream that are stored so far."]
+
+
 def piece(attempt: int, stream: str, offset: int, data: bytes) -> Log:
     """Return the view of a piece of a stream: as text if its bytes are UTF-8, otherwise in Base64."""
     shown = data_view(data)

@@ -17,7 +17,7 @@ from provisioner.faces.api.http.caller import Server
 from provisioner.faces.api.http.guard import Guard
 from provisioner.faces.api.http.metrics import Meters
 from provisioner.faces.api.http.stream import MOST, Hub
-from provisioner.faces.api.native import commands, jobs, logs, presence, runs, schedules, tokens, uploads
+from provisioner.faces.api.native import commands, jobs, lines, logs, presence, runs, schedules, tokens, uploads
 from provisioner.faces.api.saturn import client, pods, recipes
 from provisioner.ports.journal import Journal
 from provisioner.service.control import Service
@@ -27,6 +27,7 @@ ROUTERS = (
     jobs.router,
     runs.router,
     logs.router,
+    lines.router,
     commands.router,
     recipes.router,
     client.router,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from provisioner.core.views import log
-from provisioner.core.views.log import Log
+from provisioner.core.views.log import Hits, LinePage, Log
 
 #: Maximum number of ranks whose logs are merged: the text of a cursor has a position for each rank and stream.
 MERGED_MOST = 32
@@ -48,6 +48,40 @@ class LogGap:
     rank: int = 0
 
 
+@dataclass(frozen=True)
+class Place:
+    """One stream of one rank and attempt of a run."""
+
+    stream: str = "output"
+    #: None: the latest attempt.
+    attempt: int | None = None
+    rank: int = 0
+
+
+@dataclass(frozen=True)
+class LineQuery:
+    """The lines to return: from line `first` on, or from the line with the byte at `offset`, or else the last lines."""
+
+    first: int | None = None
+    offset: int | None = None
+    count: int = 200
+    #: The machine ships its log every second for a minute from now on.
+    following: bool = False
+
+
+@dataclass(frozen=True)
+class Search:
+    """The text to find in a stream."""
+
+    text: str
+    #: `next` of the previous search; "" begins at the first line.
+    after: str = ""
+    #: Maximum number of lines to find.
+    limit: int = 100
+    #: Whether `a` to `z` also match `A` to `Z`. Other letters always match only themselves.
+    ignore_case: bool = False
+
+
 def view_of(piece: LogPiece | LogGap) -> Log:
     """Return the view of a piece or a gap."""
     if isinstance(piece, LogGap):
@@ -72,4 +106,17 @@ class Logs(Protocol):
 
         Makes passes if no daemon does. `looked` is called after each read of the log, with the errors as text. With
         `direct` the bytes come from the machine itself, over SSH; if that is impossible, one of the errors says why.
+        """
+
+    def lines(self, run: str, place: Place, query: LineQuery) -> LinePage:
+        """Return lines of a stream, also while it is written; an empty page if the run has no attempt yet.
+
+        The lines of a long stream are counted in steps: a page may have no lines, and `read` below `size`. Then call
+        again. Raises NotFound for an attempt or a rank that does not exist.
+        """
+
+    def search(self, run: str, place: Place, search: Search) -> Hits:
+        """Return the lines with a text, in order. Searches for about a second; `next` continues.
+
+        Raises Invalid for a text that is empty, too long or has a newline, and for a wrong `after`.
         """

@@ -15,7 +15,7 @@ from provisioner.core.views import from_records
 from provisioner.core.views.codec import moment
 from provisioner.core.views.commands import Command, CommandState
 from provisioner.core.views.job import Job, Schedule
-from provisioner.core.views.log import Log, piece
+from provisioner.core.views.log import Hit, Hits, Line, LinePage, Log, piece
 from provisioner.core.views.overview import Live, Server, Top
 from provisioner.core.views.receipt import Receipt
 from provisioner.core.views.run import Attempt, Run, RunRecipe, Status
@@ -105,6 +105,15 @@ def server() -> Server:
 
 def log() -> Log:
     return piece(1, "output", 0, b"epoch 1\n")
+
+
+def line_page() -> LinePage:
+    line = Line(1, 0, 7, "epoch 1")
+    return LinePage(1, 0, "output", 1, (line,), (), 1, open=False, over=True, size=8, read=8)
+
+
+def hits() -> Hits:
+    return Hits(1, 0, "output", (Hit(1, 6, "epoch ", "1", ""),), None, 8, 8)
 
 
 def command() -> Command:
