@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provisioner.core.escapes import LONGEST_STRING, Filter, shown
 from provisioner.faces.cli.terminal import streams
-from provisioner.faces.cli.terminal.escapes import LONGEST_STRING, Filter, shown
 
 #: The only text that may reach a terminal: printable text, line ends, tabs, backspaces and colours.
 HARMLESS = re.compile("([^\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|[\t\n\r\b]|\x1b\\[[0-9;:]*m)*")

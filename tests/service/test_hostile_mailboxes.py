@@ -256,7 +256,7 @@ def test_a_look_reads_a_bounded_number_of_objects_and_bytes(attacked: Attacked) 
 
 def test_a_hostile_mailbox_lists_bounded_pages(attacked: Attacked, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader of the machine's log lists a bounded number of objects."""
-    monkeypatch.setattr("provisioner.service.logs.CHUNKS_MOST", 100)
+    monkeypatch.setattr("provisioner.service.log_lines.chunks.CHUNKS_MOST", 100)
     node, run = attacked.node(attacked.runs[0]), attacked.run(attacked.runs[0])
     for number in range(1000):
         attacked.bucket.put(f"{log_prefix(node.box, 'output')}!{number}", b"x")

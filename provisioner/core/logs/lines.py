@@ -49,8 +49,8 @@ class Index:
     #: By mark: its position, and the number of lines that begin there or before.
     marks: "array[int]" = field(default_factory=lambda: array("q", [0]))
     counts: "array[int]" = field(default_factory=lambda: array("q", [1]))
-    #: Bytes between two marks, and the number of chunks since the last one.
-    step: int = BLOCK
+    #: Blocks between two marks, and the number of chunks since the last one.
+    step: int = 1
     since: int = 0
     #: Number of bytes that were read, the number of lines that begin in them or at their end, and whether one begins
     #: at their end.
@@ -98,7 +98,7 @@ class Index:
             # The bytes before a gap are a line, even without a newline.
             self.count += not self.ended and bool(self.chunks.breaks(self.covered, self.covered + 1))
             self.since += 1
-        if self.covered - self.marks[-1] >= self.step or self.since > CHUNKS:
+        if self.covered - self.marks[-1] >= self.step * BLOCK or self.since > CHUNKS:
             self.marks.append(self.covered)
             self.counts.append(self.count)
             self.since = 1

@@ -3,11 +3,10 @@
 The index of a long archived stream is stored in the archive beside the log, so that each process need not read the log.
 """
 
-import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 
@@ -36,23 +35,23 @@ STORED_BYTES, STORED_CHUNKS = 1 << 20, 64
 STORED_MOST = 32 << 20
 #: Maximum number of bytes of all indexes in memory, and of indexes. That of a log of 1 GB takes 0.3 MB.
 MEMORY, INDEXES = 64 << 20, 1000
-#: Maximum number of threads that read whole streams at the same time, and seconds for which others wait.
-HEAVY, HEAVY_WAIT = 2, 1.0
+#: Maximum number of threads that read a large part of a stream at the same time.
+HEAVY = 2
 
 
-@dataclass
-class _Entry:
-    """The index of one stream; it is replaced, never changed. Whether it was made from the archive."""
+@dataclass(frozen=True)
+class _State:
+    """The index of one stream. Threads replace it as a whole: if two extend it, the work of one is lost."""
 
     index: Index = field(default_factory=Index)
+    #: Whether the index has the chunks of the archive.
     archived: bool = False
-    #: The number of chunks of a mailbox that were listed, and the offset in the last one's key.
-    listed: int = 0
-    last: int = 0
     #: Whether the index is in the bucket, or too short for that.
     stored: bool = False
+    #: The number of chunks of a mailbox that were listed, the offset in the last one's key, and when.
+    listed: int = 0
+    last: int = 0
     listed_at: float = float("-inf")
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def over(self) -> bool:
@@ -67,116 +66,103 @@ class Indexes:
         self._pool = pool
         self._clock = clock
         #: The stream that was used last comes last.
-        self._entries: OrderedDict[tuple[str, int, int, str], _Entry] = OrderedDict()
-        self._lock = threading.Lock()
-        self._heavy = threading.Semaphore(HEAVY)
+        self._states: OrderedDict[tuple[str, int, int, str], _State] = OrderedDict()
+        #: One item for each thread that may begin to read a large part of a stream.
+        self._free = deque(range(HEAVY))
 
     def content(self, node: Node, stream: str) -> Content:
         """Return the stream with its index, which may not be complete yet: then call again. Raises Moved."""
-        entry = self._entry(node, stream)
-        # While another thread extends the index, use it as it is.
-        if not (entry.over and entry.stored) and entry.lock.acquire(timeout=EXTENDING):
-            try:
-                self._refresh(entry, node, stream)
-            finally:
-                entry.lock.release()
-            self._shrink()
-        return self._content(entry, node, stream)
+        state = self._states.get(_id(node, stream), _State())
+        if not (state.over and state.stored):
+            if node.archived_at is None:
+                state = self._listed(state, node, stream)
+            elif not state.archived:
+                state = self._opened(state, node, stream)
+            state = self._extended(state, node, stream)
+            if state.over and not state.stored:
+                self._store(state, node, stream)
+                state = replace(state, stored=True)
+        self._keep(_id(node, stream), state)
+        over = state.over and node.archived_at is not None
+        return Content(self._bucket, self._pool, node, stream, state.index, over)
+
+    def forget(self, node: Node, stream: str) -> None:
+        """Drop the index of a stream whose chunks were moved or replaced."""
+        self._states.pop(_id(node, stream), None)
 
     @contextmanager
     def heavy(self) -> Iterator[bool]:
-        """Context for reading a whole stream; False if HEAVY other threads still do so after HEAVY_WAIT seconds."""
-        free = self._heavy.acquire(timeout=HEAVY_WAIT)
+        """Context for reading a large part of a stream; False if HEAVY other threads do so."""
+        # A deque's methods are atomic, and a thread that finds none free does not wait.
         try:
-            yield free
+            turn = self._free.pop()
+        except IndexError:
+            yield False
+            return
+        try:
+            yield True
         finally:
-            if free:
-                self._heavy.release()
+            self._free.append(turn)
 
-    def forget(self, node: Node, stream: str) -> None:
-        """Drop the index of a stream whose chunks were replaced."""
-        with self._lock:
-            self._entries.pop(_id(node, stream), None)
+    def _keep(self, id: tuple[str, int, int, str], state: _State) -> None:
+        self._states.pop(id, None)
+        self._states[id] = state
+        weight = sum(each.index.weight for each in list(self._states.values()))
+        while len(self._states) > 1 and (weight > MEMORY or len(self._states) > INDEXES):
+            weight -= self._states.popitem(last=False)[1].index.weight
 
-    def _content(self, entry: _Entry, node: Node, stream: str) -> Content:
-        return Content(self._bucket, self._pool, node, stream, entry.index, entry.over and node.archived_at is not None)
-
-    def _entry(self, node: Node, stream: str) -> _Entry:
-        with self._lock:
-            entry = self._entries.setdefault(_id(node, stream), _Entry())
-            self._entries.move_to_end(_id(node, stream))
-            return entry
-
-    def _shrink(self) -> None:
-        with self._lock:
-            weight = sum(entry.index.weight for entry in self._entries.values())
-            while (weight > MEMORY and len(self._entries) > 1) or len(self._entries) > INDEXES:
-                weight -= self._entries.popitem(last=False)[1].index.weight
-
-    def _refresh(self, entry: _Entry, node: Node, stream: str) -> None:
-        if node.archived_at is None:
-            self._list(entry, node, stream)
-        elif not entry.archived:
-            self._open(entry, node, stream)
-        left = entry.index.size - entry.index.covered
-        if 0 < left <= AT_ONCE * PIECE:
-            self._extend(entry, node, stream)
-        elif left:
-            with self.heavy() as free:
-                if free:
-                    self._extend(entry, node, stream)
-        if entry.over and not entry.stored:
-            self._store(entry, node, stream)
-
-    def _list(self, entry: _Entry, node: Node, stream: str) -> None:
+    def _listed(self, state: _State, node: Node, stream: str) -> _State:
         """Add the chunks that were written since the last listing."""
         now = self._clock.elapsed()
-        if entry.archived or 0 <= now - entry.listed_at < LOOK_EVERY:
-            return
-        index = entry.index.copy()
-        after = key(node, stream, entry.last) if entry.listed else ""
-        for offset, _, size in islice(chunks(self._bucket, node, stream, after), CHUNKS_MOST - entry.listed):
+        if state.archived or 0 <= now - state.listed_at < LOOK_EVERY:
+            return state
+        index, last, listed = state.index.copy(), state.last, state.listed
+        after = key(node, stream, last) if listed else ""
+        for offset, _, size in islice(chunks(self._bucket, node, stream, after), CHUNKS_MOST - listed):
             index.chunks.add(offset, size)
-            entry.last, entry.listed = offset, entry.listed + 1
-        entry.index, entry.listed_at = index, now
+            last, listed = offset, listed + 1
+        return replace(state, index=index, last=last, listed=listed, listed_at=now)
 
-    def _open(self, entry: _Entry, node: Node, stream: str) -> None:
+    def _opened(self, state: _State, node: Node, stream: str) -> _State:
         """Take the index of an archived stream from the archive, or begin it."""
         stored = self._bucket.get(lines_key(*_id(node, stream)), length=STORED_MOST)
         if stored is not None:
             try:
-                entry.index, entry.archived, entry.stored = Index.decode(stored), True, True
-                return
+                return _State(Index.decode(stored), archived=True, stored=True)
             except Invalid:
                 # Another version has written it: make it anew.
                 pass
         data = self._bucket.get(manifest_key(node.run, node.attempt, node.rank))
         kept = decode(Manifest, data).streams.get(stream) if data else None
-        entry.index, entry.archived = Index.of(kept or KeptStream(0, ()), entry.index), True
+        return _State(Index.of(kept or KeptStream(0, ()), state.index), archived=True)
 
-    def _extend(self, entry: _Entry, node: Node, stream: str) -> None:
-        """Read on for at most EXTENDING seconds."""
-        until, most = self._clock.elapsed() + EXTENDING, entry.index.covered + EXTENDED_MOST
-        index = entry.index.copy()
-        while index.covered < min(index.size, most):
-            reads = index.unread(AT_ONCE, PIECE)
-            scan = partial(_scan, Content(self._bucket, self._pool, node, stream, index, over=False))
-            for found in found_all(self._pool.map(scan, reads)):
+    def _extended(self, state: _State, node: Node, stream: str) -> _State:
+        """Read on: a part that takes long only if few threads do so, and for at most EXTENDING seconds."""
+        left = state.index.size - state.index.covered
+        if left <= AT_ONCE * PIECE:
+            return self._read(state, node, stream) if left else state
+        with self.heavy() as free:
+            return self._read(state, node, stream) if free else state
+
+    def _read(self, state: _State, node: Node, stream: str) -> _State:
+        until, index = self._clock.elapsed() + EXTENDING, state.index.copy()
+        most = min(index.size, index.covered + EXTENDED_MOST)
+        scan = partial(_scan, Content(self._bucket, self._pool, node, stream, index, over=False))
+        while index.covered < most:
+            for found in found_all(self._pool.map(scan, index.unread(AT_ONCE, PIECE))):
                 for block in found:
                     index.cover(block)
-            entry.index = index
             if self._clock.elapsed() >= until:
-                return
-            index = index.copy()
+                break
+        return replace(state, index=index)
 
-    def _store(self, entry: _Entry, node: Node, stream: str) -> None:
-        if entry.index.size >= STORED_BYTES or len(entry.index.chunks) >= STORED_CHUNKS:
+    def _store(self, state: _State, node: Node, stream: str) -> None:
+        if state.index.size >= STORED_BYTES or len(state.index.chunks) >= STORED_CHUNKS:
             try:
-                self._bucket.put(lines_key(*_id(node, stream)), entry.index.encode())
+                self._bucket.put(lines_key(*_id(node, stream)), state.index.encode())
             except CloudError:
-                # A reader needs the lines, not the stored index; another process makes it.
+                # A reader needs the lines, not the stored index; another process will make it.
                 pass
-        entry.stored = True
 
 
 def _scan(content: Content, read: Read) -> list[Block]:

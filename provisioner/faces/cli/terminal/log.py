@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import TextIO
 
 from provisioner.core.errors import Conflict, NotFound
+from provisioner.core.escapes import Filter
 from provisioner.core.views.codec import to_json
 from provisioner.core.views.commands import CommandState
 from provisioner.faces.cli.terminal import screen, streams
-from provisioner.faces.cli.terminal.escapes import Filter
 from provisioner.faces.cli.terminal.excerpt import STREAMS
 from provisioner.faces.cli.terminal.waiting import LiveLine
 from provisioner.ports.control.control import Control

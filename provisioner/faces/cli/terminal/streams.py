@@ -68,7 +68,7 @@ def put(text: str = "") -> None:
 def put_bytes(data: bytes) -> None:
     """Write bytes of a command's output as they are to a pipe or a file; a terminal gets no escape sequences."""
     if sys.stdout.isatty():
-        from provisioner.faces.cli.terminal.escapes import shown
+        from provisioner.core.escapes import shown
 
         data = shown(data).encode(sys.stdout.encoding, "replace")
     with writing():
@@ -78,7 +78,7 @@ def put_bytes(data: bytes) -> None:
 
 def put_text(data: bytes | str) -> None:
     """Print untrusted text of several lines; on a terminal without escape sequences except colours."""
-    from provisioner.faces.cli.terminal.escapes import shown
+    from provisioner.core.escapes import shown
 
     text = data.decode(errors="replace") if isinstance(data, bytes) else data
     with writing():
