@@ -30,29 +30,32 @@ class Address:
         return f"{self.method} {self.path}"
 
 
-def routes() -> Iterator[tuple[str, str]]:
-    """Yield the method and the path of every route of the page."""
+def _routes() -> Iterator[tuple[str, str]]:
     for router in ROUTERS:
         for route in router.routes:
             assert isinstance(route, APIRoute)
-            yield from ((method, route.path) for method in sorted((route.methods or set()) - {"HEAD"}))
+            yield from ((method, route.path) for method in (route.methods or set()) - {"HEAD"})
 
 
-def addresses(world: World, *methods: str) -> list[Address]:
-    """Return the addresses of all routes that need a session: one for each value of the parameters in their path."""
-    found = []
-    for method, route in routes():
-        if method in methods and route not in OPEN:
-            names = re.findall(r"\{(\w+)(?::path)?\}", route)
-            known = world.parameters(route)
-            if unknown := set(names) - known.keys():
-                raise LookupError(f"{route}: write in World.parameters which values {unknown} can have")
-            for values in itertools.product(*(known[name] for name in names)):
-                path = route
-                for name, value in zip(names, values, strict=True):
-                    path = re.sub(rf"\{{{name}(:path)?\}}", value, path)
-                found += [Address(route, method, path + query) for query in QUERIES.get(route, ("",))]
-    return found
+#: The routes of the page that need a session: those that read, and those that change something.
+READS = sorted({route for method, route in _routes() if method == "GET"} - OPEN)
+CHANGES = sorted({route for method, route in _routes() if method != "GET"} - OPEN)
+
+
+def addresses(world: World, route: str, *methods: str) -> list[Address]:
+    """Return the addresses of a route: one for each value of the parameters in its path."""
+    names = re.findall(r"\{(\w+)(?::path)?\}", route)
+    known = world.parameters(route)
+    if unknown := set(names) - known.keys():
+        raise LookupError(f"{route}: write in World.parameters which values {unknown} can have")
+    paths = []
+    for values in itertools.product(*(known[name] for name in names)):
+        path = route
+        for name, value in zip(names, values, strict=True):
+            path = re.sub(rf"\{{{name}(:path)?\}}", value, path)
+        paths += [path + query for query in QUERIES.get(route, ("",))]
+    served = [method for method, path in _routes() if path == route and method in methods]
+    return [Address(route, method, path) for method in served for path in paths]
 
 
 class _Markup(HTMLParser):
@@ -60,6 +63,7 @@ class _Markup(HTMLParser):
         super().__init__()
         self.faults: list[str] = []
         self.links: list[str] = []
+        self.parts: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attributes}
@@ -69,6 +73,8 @@ class _Markup(HTMLParser):
             self.faults.append("meta http-equiv")
         if tag == "script" and not given.get("src", "").startswith("/static/"):
             self.faults.append("inline script")
+        if "data-live" in given:
+            self.parts.append(given["data-live"])
         for name, value in given.items():
             if name.startswith("on") or name in ("style", "srcdoc"):
                 self.faults.append(f"attribute {name} of {tag}")
@@ -95,7 +101,7 @@ def faults_of(html: str) -> list[str]:
     """Return what a page's text must not have: markup or addresses that came from a text, and control characters."""
     parser = _Markup()
     parser.feed(html)
-    if found := _CONTROL.search(html):
+    for found in itertools.islice(_CONTROL.finditer(html), 5):
         parser.faults.append(f"control character in {html[max(0, found.start() - 60) : found.end()]!r}")
     return parser.faults
 
@@ -105,3 +111,10 @@ def links_of(html: str) -> list[str]:
     parser = _Markup()
     parser.feed(html)
     return list(dict.fromkeys(parser.links))
+
+
+def parts_of(html: str) -> list[str]:
+    """Return the addresses of a page's live parts."""
+    parser = _Markup()
+    parser.feed(html)
+    return parser.parts

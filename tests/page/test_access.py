@@ -7,11 +7,9 @@ import pytest
 
 from tests.api.served import Server
 from tests.page.conftest import Visitor, visitor
-from tests.page.every_page import Address, addresses, routes
+from tests.page.every_page import CHANGES, READS, addresses
 from tests.page.world import World, populate
 
-CHANGES = sorted({route for method, route in routes() if method != "GET"} - {"/login", "/csp-report"})
-READS = sorted({route for method, route in routes() if method == "GET"} - {"/login", "/static/{name}"})
 #: Requests that a page of another site can make a browser send with the session's cookie, if the browser is old; and
 #: requests of this site without the session's token.
 FORGED: dict[str, tuple[dict[str, str], dict[str, str]]] = {
@@ -31,10 +29,6 @@ def world(site: Server) -> World:
     return populate(site)
 
 
-def of(world: World, route: str, *methods: str) -> list[Address]:
-    return [address for address in addresses(world, *methods) if address.route == route]
-
-
 def state(site: Server, world: World) -> object:
     """Return what a change would change: the audit records, the jobs and the runs."""
     store = site.service.installation.store
@@ -46,7 +40,7 @@ def state(site: Server, world: World) -> object:
 @pytest.mark.parametrize("route", READS)
 def test_reading_needs_a_session(site: Server, world: World, route: str) -> None:
     with visitor(site) as nobody:
-        for address in of(world, route, "GET"):
+        for address in addresses(world, route, "GET"):
             page = nobody.get(address.path)
             assert (page.status_code, page.headers["location"].partition("?")[0]) == (303, "/login"), address
             part = nobody.client.get(address.path, headers={"X-Script": "1"})
@@ -58,7 +52,7 @@ def test_reading_needs_a_session(site: Server, world: World, route: str) -> None
 def test_changing_needs_a_session(site: Server, world: World, route: str) -> None:
     before = state(site, world)
     with visitor(site) as nobody:
-        for address in of(world, route, "POST"):
+        for address in addresses(world, route, "POST"):
             assert nobody.post(address.path).status_code == 401, address
     assert state(site, world) == before
 
@@ -70,7 +64,7 @@ def test_changing_needs_a_page_of_this_session(site: Server, world: World, route
     before = state(site, world)
     with visitor(site, "root", admin=True) as admin:
         token = {"csrf": admin.csrf} if fields.get("csrf") == "right" else fields
-        for address in of(world, route, "POST"):
+        for address in addresses(world, route, "POST"):
             assert admin.client.post(address.path, data=token, headers=headers).status_code == 403, address
     assert state(site, world) == before
 
@@ -78,7 +72,7 @@ def test_changing_needs_a_page_of_this_session(site: Server, world: World, route
 @pytest.mark.parametrize("route", CHANGES)
 def test_the_token_of_another_session_is_refused(site: Server, world: World, route: str) -> None:
     with visitor(site, "root", admin=True) as admin, visitor(site, "root", admin=True) as another:
-        for address in of(world, route, "POST"):
+        for address in addresses(world, route, "POST"):
             assert admin.client.post(address.path, data={"csrf": another.csrf}).status_code == 403, address
 
 
@@ -86,7 +80,7 @@ def test_the_token_of_another_session_is_refused(site: Server, world: World, rou
 def test_no_address_changes_something_when_it_is_only_opened(site: Server, world: World, route: str) -> None:
     before = state(site, world)
     with visitor(site, "root", admin=True) as admin:
-        for address in of(world, route, "POST"):
+        for address in addresses(world, route, "POST"):
             admin.get(address.path)
     assert state(site, world) == before
 
@@ -95,7 +89,7 @@ def test_no_address_changes_something_when_it_is_only_opened(site: Server, world
 def test_things_of_another_owner_are_not_found(site: Server, world: World, route: str) -> None:
     before = state(site, world)
     with visitor(site, "bob") as bob:
-        for address in of(world, route, "GET", "POST"):
+        for address in addresses(world, route, "GET", "POST"):
             if "{run}" in route or "{job}" in route:
                 answer = bob.get(address.path) if address.method == "GET" else bob.post(address.path)
                 if answer.status_code == 303 and route.startswith("/dash/"):
@@ -109,7 +103,7 @@ def test_things_of_another_owner_are_not_found(site: Server, world: World, route
 def test_lists_show_nothing_of_another_owner(site: Server, world: World, route: str) -> None:
     """The pages of admins are refused or empty."""
     with visitor(site, "bob") as bob:
-        for address in of(world, route, "GET"):
+        for address in addresses(world, route, "GET"):
             answer = bob.get(address.path)
             assert answer.status_code in (200, 303, 304, 403, 404), address
             assert "x-hostile" not in answer.text, address
@@ -122,14 +116,14 @@ def test_a_revoked_token_opens_no_page(site: Server, world: World, route: str) -
     with visitor(site) as admin:
         admin.log_in(made.token)
         site.service.tokens.revoke(made.id)
-        for address in of(world, route, "GET"):
+        for address in addresses(world, route, "GET"):
             assert admin.get(address.path).headers["location"].startswith("/login"), address
 
 
 def test_every_answer_forbids_frames_scripts_and_guesses(site: Server, world: World) -> None:
     """No page can be framed (clickjacking), and no text of a user is executed as a file of another type."""
     with visitor(site, "root", admin=True) as admin:
-        for address in addresses(world, "GET"):
+        for address in [address for route in READS for address in addresses(world, route, "GET")]:
             check(admin, admin.get(address.path), address)
         for method in ("POST", "PUT", "DELETE"):
             check(admin, admin.client.request(method, "/jobs"), f"{method} /jobs")

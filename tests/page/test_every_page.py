@@ -7,18 +7,18 @@ from tests.api.served import Server
 from tests.page import axe
 from tests.page.browser import WIDTHS, Window
 from tests.page.conftest import visitor, window
-from tests.page.every_page import Address, addresses, links_of, routes
+from tests.page.every_page import READS, Address, addresses, links_of
 from tests.page.world import World, populate
 
 #: Pages, without their live parts and without what scripts request.
-PAGES = sorted({route for method, route in routes() if method == "GET" and "/parts/" not in route})
+PAGES = [route for route in READS if "/parts/" not in route]
 #: How much the content may move by itself while a page loads and updates ("Cumulative Layout Shift"; web.dev counts 0.1
 #: as good).
 MOST_SHIFT = 0.1
 SHIFT = """() => new Promise((told) => new PerformanceObserver((list) =>
     told(list.getEntries().filter((each) => !each.hadRecentInput).reduce((sum, each) => sum + each.value, 0))
 ).observe({type: "layout-shift", buffered: true}) || setTimeout(() => told(0), 100))"""
-WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+WIDER = "Math.max(0, document.documentElement.scrollWidth - innerWidth)"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def world(site: Server) -> World:
 
 def pages(site: Server, world: World, route: str) -> list[Address]:
     """Return those addresses of the route that are pages."""
-    found = [address for address in addresses(world, "GET") if address.route == route]
+    found = addresses(world, route, "GET")
     with visitor(site, "root", admin=True) as admin:
         return [each for each in found if admin.get(each.path).headers.get("content-type", "").startswith("text/html")]
 

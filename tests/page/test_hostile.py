@@ -14,10 +14,9 @@ from playwright.sync_api import Browser
 
 from tests.api.served import Server
 from tests.page.conftest import visitor, window
-from tests.page.every_page import addresses, faults_of, routes
+from tests.page.every_page import READS, addresses, faults_of, parts_of
 from tests.page.world import MARK, World, populate
 
-ROUTES = sorted({route for method, route in routes() if method == "GET"})
 #: Markup and attributes that no template has, and addresses that a click would execute.
 SCAN = f"""() => [...document.querySelectorAll("*")].flatMap((each) => [
     ...(each.matches("{MARK}, iframe, object, embed, base, style, script:not([src])") ? [each.localName] : []),
@@ -49,31 +48,31 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", READS)
 @pytest.mark.parametrize("admin", [True, False])
 def test_no_text_becomes_markup(site: Server, world: World, route: str, admin: bool) -> None:
     found = {}
     with visitor(site) as reader:
         reader.log_in(site.token("root", admin=True) if admin else world.token(site))
-        for address in addresses(world, "GET"):
-            if address.route == route:
-                answer = reader.get(address.path)
-                assert answer.status_code < 500, address
-                found[address.path] = [fault for html in markup(answer) for fault in faults_of(html)]
+        for address in addresses(world, route, "GET"):
+            answer = reader.get(address.path)
+            parts = parts_of(answer.text) if "html" in answer.headers.get("content-type", "") else []
+            for path, each in [(address.path, answer), *((part, reader.get(part)) for part in parts)]:
+                assert each.status_code < 500, path
+                found[path] = [fault for html in markup(each) for fault in faults_of(html)]
     assert {path: faults for path, faults in found.items() if faults} == {}
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", [route for route in READS if "/parts/" not in route])
 def test_nothing_executes_in_a_browser(chromium: Browser, site: Server, world: World, route: str) -> None:
     with window(chromium, site, "root", admin=True) as found:
-        for address in addresses(world, "GET"):
-            if address.route == route and "/parts/" not in route:
-                answer = found.page.request.get(site.url + address.path, max_redirects=0)
-                if not answer.headers.get("content-type", "").startswith("text/html"):
-                    continue
-                found.open(address.path)
-                # Live parts are requested again when the page is shown.
-                found.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-                found.page.wait_for_load_state("networkidle")
-                assert found.page.evaluate(SCAN) == [], address
-                assert found.faults() == [], address
+        for address in addresses(world, route, "GET"):
+            answer = found.page.request.get(site.url + address.path, max_redirects=0)
+            if not answer.headers.get("content-type", "").startswith("text/html"):
+                continue
+            found.open(address.path)
+            # Live parts are requested again when the page is shown.
+            found.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+            found.page.wait_for_load_state("networkidle")
+            assert found.page.evaluate(SCAN) == [], address
+            assert found.faults() == [], address

@@ -64,6 +64,8 @@ class World:
             # The numbers of revisions, attempts, ranks and commands.
             **{key: ["1"] for key in ("number", "revision", "attempt", "rank", "index")},
             "token": ["0" * 12],
+            # Of a live part; the tests also open the parts that pages name.
+            "name": ["now"],
         }
 
     def token(self, server: Server) -> str:
