@@ -7,13 +7,15 @@ from starlette.responses import Response
 
 from provisioner.faces.api.app import unrouted
 from provisioner.faces.page import login, routing, static_files
-from provisioner.faces.page.routes import reports, run, start
+from provisioner.faces.page.routes import reports, run, run_commands, runs, start
 
 #: One router for each module of routes.
 ROUTERS = (
     start.router,
     login.router,
     run.router,
+    run_commands.router,
+    runs.router,
     reports.router,
     static_files.router,
 )

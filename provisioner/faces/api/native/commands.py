@@ -1,6 +1,6 @@
 """Endpoints for the commands of lists: states, outputs, the job log, and how to stop or repeat commands."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -85,11 +85,15 @@ def _responses() -> dict[int | str, dict[str, Any]]:
 async def get_command_output(server: Serving, caller: Calling, control: Acting, run: RunName, index: Index) -> Response:
     """Return the output of one command as it was written, except for masked secrets. 409 until it has ended."""
 
-    return await _streamed(server, caller, lambda: control.commands.output(run, index), BYTES)
+    return await streamed(server, caller, lambda: control.commands.output(run, index), BYTES)
 
 
-async def _streamed(
-    server: Server, caller: Caller, open_: Callable[[], Iterator[bytes]], media_type: str
+async def streamed(
+    server: Server,
+    caller: Caller,
+    open_: Callable[[], Iterator[bytes]],
+    media_type: str,
+    headers: Mapping[str, str] | None = None,
 ) -> StreamingResponse:
     """Return an answer with these bytes as they are read."""
 
@@ -106,7 +110,7 @@ async def _streamed(
         async for piece in pieces:
             yield piece
 
-    return StreamingResponse(whole(), media_type=media_type)
+    return StreamingResponse(whole(), media_type=media_type, headers=headers)
 
 
 def _job_log() -> dict[int | str, dict[str, Any]]:
@@ -118,7 +122,7 @@ def _job_log() -> dict[int | str, dict[str, Any]]:
 @router.get("/runs/{run}/commands.csv", operation_id="get_job_log", responses=_job_log(), response_class=Response)
 async def get_job_log(server: Serving, caller: Calling, control: Acting, run: RunName) -> Response:
     """Return the ended commands of a run's list as CSV, with the columns of GNU parallel's --joblog, by index."""
-    return await _streamed(server, caller, lambda: control.commands.csv(run), CSV)
+    return await streamed(server, caller, lambda: control.commands.csv(run), CSV)
 
 
 @router.post(

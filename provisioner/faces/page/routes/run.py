@@ -25,7 +25,12 @@ def _page_of(visit: Visit, run: str, ranks: int = 0) -> RunPage:
 
 
 @router.get("/run/{run}")
-def run_page(visit: Visiting, run: RunName, ranks: FirstRank = 0) -> Response:
+async def run_page(visit: Visiting, run: RunName, ranks: FirstRank = 0) -> Response:
+    # The section of a list reads the bucket.
+    return await visit.server.readers.read(visit.caller.name, _run_page, visit, run, ranks)
+
+
+def _run_page(visit: Visit, run: str, ranks: int) -> Response:
     page = _page_of(visit, run, ranks)
     if page.run.id != run:
         # The address had only the beginning of the id.
@@ -42,10 +47,14 @@ def run_page(visit: Visiting, run: RunName, ranks: FirstRank = 0) -> Response:
 
 
 @router.get("/run/{run}/parts/{name}")
-def run_part(
+async def run_part(
     visit: Visiting, run: RunName, name: Annotated[str, Path(max_length=40)], ranks: FirstRank = 0
 ) -> Response:
     """Return a section of the page, for its update."""
+    return await visit.server.readers.read(visit.caller.name, _run_part, visit, run, name, ranks)
+
+
+def _run_part(visit: Visit, run: str, name: str, ranks: int) -> Response:
     section = BY_NAME.get(name)
     page = _page_of(visit, run, ranks)
     if section is None or not section.applies(page):

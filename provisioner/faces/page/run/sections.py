@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+from provisioner.core.errors import CloudError, Retryable
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.views.commands import CommandPage, CommandState
 from provisioner.core.views.receipt import Receipt
@@ -79,8 +80,12 @@ class RunPage:
         return {machine.id: machine for machine in self.status.machines}
 
     @cached_property
-    def failed(self) -> CommandPage:
-        return self._control.commands.page(self.run.id, CommandFilter(states=FAILED, limit=FAILED_MOST))
+    def failed(self) -> CommandPage | str:
+        """The first failed commands, or why they cannot be read now: the rest of the page is shown all the same."""
+        try:
+            return self._control.commands.page(self.run.id, CommandFilter(states=FAILED, limit=FAILED_MOST))
+        except (CloudError, Retryable) as error:
+            return str(error)
 
     @property
     def can_rerun(self) -> bool:

@@ -17,13 +17,14 @@ function replaceContent(element, text) {
   element.dispatchEvent(new CustomEvent("part", { bubbles: true }));
 }
 
-/** A part is not replaced while the visitor selects text or writes in it. */
+/** A part is not replaced while the visitor selects text, writes, or has ticked a box in it. */
 function isUsed(element) {
   const selection = document.getSelection();
   const selecting = selection && !selection.isCollapsed && element.contains(selection.anchorNode);
   const active = document.activeElement;
   const writing = active && element.contains(active) && active.matches("input, textarea, select");
-  return Boolean(selecting || writing);
+  const ticked = element.querySelector("input[type=checkbox]:checked");
+  return Boolean(selecting || writing || ticked);
 }
 
 async function refresh(element) {
