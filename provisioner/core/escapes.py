@@ -1,4 +1,4 @@
-"""Show a job's output on a terminal without its escape sequences, except colours.
+"""Show a job's output without its escape sequences, except colours, on a terminal or a page.
 
 A terminal executes the escape sequences in a job's output: OSC 52 writes the user's clipboard, OSC 0 sets the title,
 DCS and some CSI sequences make the terminal send input as if typed. Only colours (SGR) pass, and each is rewritten
@@ -36,7 +36,7 @@ class Filter:
         self._coloured = False
 
     def put(self, data: bytes) -> str:
-        return self._text(self._decoder.decode(data))
+        return self.text(self._decoder.decode(data))
 
     def rest(self) -> str:
         """Return the reset of colours, if one is needed before other text is written, else ""."""
@@ -45,9 +45,10 @@ class Filter:
 
     def end(self) -> str:
         """Return the remaining text at the end of the stream, and a reset of colours if needed."""
-        return self._text(self._decoder.decode(b"", final=True)) + self.rest()
+        return self.text(self._decoder.decode(b"", final=True)) + self.rest()
 
-    def _text(self, text: str) -> str:
+    def text(self, text: str) -> str:
+        """Return the next piece of the stream, which is text already."""
         shown: list[str] = []
         at = 0
         while at < len(text):
