@@ -64,7 +64,7 @@ class Stored:
             "setup": Span(agent + PULL, command),
             "command": Span(command, end if outcome else None),
         }
-        machine, launch = f"i-{number}{rank:04}{self.run.id[-8:]}", f"{self.run.id}-{number}"
+        machine, launch = f"i-{number}{rank:04}{self.run.id[:8]}", f"{self.run.id}-{number}"
         report = Report(1, end, "p", Step.COMMAND, spans, produced={"output": 2_000_000}, shipped={"output": 1_500_000})
         ended: dict[str, Any] = {}
         if outcome:
@@ -100,7 +100,7 @@ def stored(
 ) -> Stored:
     """Store a run that was triggered `age` seconds ago."""
     created = server.service.installation.clock.now() - age
-    id = f"{next(_numbers):08x}".rjust(32, "f")
+    id = f"{next(_numbers):08x}".ljust(32, "f")
     run = samples.run(id, owner=owner, created_at=created, recipe=samples.recipe(**(recipe or {})).dump(), **fields)
     made = Stored(server, run)
     made.save(run)

@@ -138,6 +138,18 @@ def test_long_output_is_cut_and_its_end_is_shown(ann: Visitor, run: str, command
     assert "first\n" in page
 
 
+def test_output_of_gigabytes_is_not_read_to_its_end(
+    ann: Visitor, run: str, commands: MemoryCommands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def output(*_: Any) -> Iterator[bytes]:
+        for _ in range(10):
+            yield b"x" * 1_000_000
+        raise AssertionError("10 MB are read")
+
+    monkeypatch.setattr(type(commands), "output", output)
+    assert ann.get(f"/run/{run}/commands/1").status_code == 200
+
+
 @pytest.mark.usefixtures("commands")
 def test_command_that_has_not_ended_has_no_output_and_can_be_stopped(
     ann: Visitor, run: str, commands: MemoryCommands

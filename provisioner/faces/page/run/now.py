@@ -61,6 +61,8 @@ def doing(item: Status, bill: Receipt) -> Doing:
     if steps := _steps(item, open[-1]):
         return Doing(steps, open[-1].began)
     text = HAPPENS.get(open[-1].name, open[-1].name)
+    if run.commands and open[-1].name == Step.COMMAND:
+        text = f"{run.commands.total - run.commands.open:,} of {run.commands.total:,} commands have ended"
     if open[-1].name == "queued" and run.attempt:
         text = "waits for a machine again"
     return Doing(text, open[-1].began)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from provisioner.core.errors import CloudError, Retryable
+from provisioner.core.errors import CloudError
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.views.commands import CommandPage, CommandState
 from provisioner.core.views.receipt import Receipt
@@ -37,6 +37,10 @@ class RunPage:
     @property
     def run(self) -> Run:
         return self.status.run
+
+    def every(self, section: "Section") -> int:
+        """Return the seconds between two updates of a section; 0 if it does not change. Many ranks take longer."""
+        return 0 if self.over else section.every * (1 + len(self.status.attempts) // RANKS_MOST)
 
     @property
     def over(self) -> bool:
@@ -84,7 +88,7 @@ class RunPage:
         """The first failed commands, or why they cannot be read now: the rest of the page is shown all the same."""
         try:
             return self._control.commands.page(self.run.id, CommandFilter(states=FAILED, limit=FAILED_MOST))
-        except (CloudError, Retryable) as error:
+        except CloudError as error:
             return str(error)
 
     @property
@@ -138,11 +142,11 @@ class Section:
 SECTIONS = (
     Section("now", "", "parts/run_now.html", 2),
     Section("list", "Commands", "parts/run_list.html", 3, lambda page: page.run.commands is not None),
-    Section("waterfall", "Where the time went", "parts/run_waterfall.html", 2),
+    Section("waterfall", "Where the time went", "parts/run_waterfall.html", 3),
     Section("log", "Log", "parts/run_log.html", 0),
-    Section("machines", "Attempts and machines", "parts/run_machines.html", 5),
-    Section("story", "Story", "parts/run_story.html", 5, wide=False),
+    Section("machines", "Attempts and machines", "parts/run_machines.html", 6),
+    Section("story", "Story", "parts/run_story.html", 6, wide=False),
     Section("inputs", "Inputs", "parts/run_inputs.html", 0, wide=False),
-    Section("receipt", "Receipt", "parts/run_receipt.html", 10),
+    Section("receipt", "Receipt", "parts/run_receipt.html", 12),
 )
 BY_NAME = {section.name: section for section in SECTIONS}
