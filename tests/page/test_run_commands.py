@@ -142,8 +142,7 @@ def test_output_of_gigabytes_is_not_read_to_its_end(
     ann: Visitor, run: str, commands: MemoryCommands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def output(*_: Any) -> Iterator[bytes]:
-        for _ in range(10):
-            yield b"x" * 1_000_000
+        yield from [b"x" * 1_000_000] * 10
         raise AssertionError("10 MB are read")
 
     monkeypatch.setattr(type(commands), "output", output)

@@ -180,7 +180,7 @@ def test_receipt_is_estimated_until_the_run_is_done(site: Server, ann: Visitor) 
     for run, label in ((running(site), "estimated"), (resumed(site), "final")):
         text = words(ann.get(f"{run.path}/parts/receipt").text)
         assert label in text
-        assert "$0.9 an hour EC2 DescribeSpotPriceHistory," in text
+        assert "$0.90 an hour EC2 DescribeSpotPriceHistory," in text
         assert "Not included: traffic" in text
 
 
