@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from provisioner.core.protocol.messages import Notice, Stop
+from provisioner.core.protocol.messages import Notice, Span, Stop
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Tried, Verdict
 from provisioner.core.run.states import State, Waiting
@@ -223,3 +223,18 @@ def test_page_of_a_run_with_many_attempts_is_small(site: Server, ann: Visitor) -
         run.attempt(number, number * 4000, 3000, Outcome.INTERRUPTED, "AWS takes the spot machine back", 143)
     run.tell({float(number): "no machine (capacity: none)" for number in range(2000)})
     assert len(ann.get(run.path).content) < 100_000
+
+
+@pytest.mark.parametrize("at", [-9e15, -62135596801.0, 253402300800.0, 9e15])
+def test_page_is_shown_with_absurd_times_in_the_store(site: Server, ann: Visitor, at: float) -> None:
+    """A machine's clock may be wrong, and an earlier version has stored its times."""
+    run = running(site)
+    [node] = site.service.installation.store.nodes(run.run.id)
+    assert node.report
+    spans = {name: Span(at, at + 1) for name in node.report.spans}
+    run.save(replace(node, report=replace(node.report, at=at, spans=spans), bound_at=at))
+    run.change(created_at=at, next_try_at=at)
+    run.tell({0: "queued: triggered"})
+    for path in (run.path, *(f"{run.path}/parts/{section.name}" for section in SECTIONS if section.name != "list")):
+        assert ann.get(path).status_code == 200, path
+    assert ann.get("/runs").status_code == 200

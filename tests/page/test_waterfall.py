@@ -143,6 +143,11 @@ def test_rows_are_bounded_and_the_others_are_counted() -> None:
     assert len(found.rows) + found.hidden == 300
 
 
+def test_more_phases_than_there_is_room_for_are_all_inside() -> None:
+    [row] = drawn(*(phase("boot", number, 1) for number in range(300)))
+    assert row.bars[-1].x + row.bars[-1].width == pytest.approx(100, abs=0.01)
+
+
 def test_wait_longer_than_everything_else_is_shortened_and_marked() -> None:
     [row] = drawn(phase("queued", 0, 36000), phase("boot", 36000, 50), phase("command", 36050, 50))
     assert [bar.shortened for bar in row.bars] == [True, False, False]
