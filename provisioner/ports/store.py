@@ -18,6 +18,7 @@ from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.jobs import Job
 from provisioner.core.run.records import Event, KnownMachine, Launch, Live, Node, Record, Run
 from provisioner.core.run.states import State
+from provisioner.core.usage.amounts import Amounts, MachineUsage, PriceRange
 
 R = TypeVar("R", bound=Record)
 
@@ -57,6 +58,16 @@ class RunFilter:
 
 
 NEWEST = RunFilter()
+
+
+@dataclass(frozen=True)
+class UsageFilter:
+    """Conditions that select usage: UTC days as numbers of days since 1970, both included, and owners."""
+
+    first: int
+    last: int
+    #: None: all owners, and machines that worked for no run, whose owner is "".
+    owners: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +155,21 @@ class Store(Protocol):
 
         The same rules as in `use_of` apply.
         """
+
+    def usage(self, which: UsageFilter, by: Sequence[str]) -> Mapping[tuple[str, ...], Amounts]:
+        """Return the sums of the stored usage by the values of these dimensions of STORED, in their order."""
+
+    def prices_used(self, which: UsageFilter) -> tuple[PriceRange, ...]:
+        """Return the known prices of the stored usage, one range for each type, market and source, in order."""
+
+    def usages(self, ids: Collection[str]) -> tuple[MachineUsage, ...]:
+        """Return the stored usage of the machines that have one of these ids.
+
+        A saved MachineUsage replaces the stored one of its machine in all sums.
+        """
+
+    def unaccounted(self, limit: int, but: Collection[str] = ()) -> tuple[KnownMachine, ...]:
+        """Return at most `limit` machines that have ended and whose usage was not saved since, except `but`."""
 
     def launch(self, id: str) -> Launch | None:
         """Return the launch of that id, open or closed; None if this store did not make it."""

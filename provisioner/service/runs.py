@@ -71,6 +71,7 @@ class Runs:
         `upload` has the list's commands, if the recipe does not. If the run's key was used within KEY_TTL, return that
         run. Raises Conflict if the inputs differ, LimitReached, and NotFound for a deleted upload.
         """
+        fresh = replace(fresh, started_by=self._caller.name)
         audit = self._recorder.audit(self._caller, what, fresh.owner, fresh.id)
         queued = replace(story.triggered(fresh, self._clock.now()), who=self._caller.name)
         limits = UNLIMITED if self._caller.admin else self._policy.limits

@@ -22,6 +22,7 @@ from provisioner.adapters.sql.list_queries import ListQueries
 from provisioner.adapters.sql.live_cache import LiveCache
 from provisioner.adapters.sql.process_lock import ProcessLock
 from provisioner.adapters.sql.rows import R, all_of, decoded, of_owners, older
+from provisioner.adapters.sql.usage import UsageQueries
 from provisioner.core.access.callers import Audit, Session, Token
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.commands.uploads import Upload
@@ -48,7 +49,7 @@ _Start = tuple[Run, float, Sequence[Record], OwnerLimits]
 ADVICE = "write another path as `store` in the settings"
 
 
-class SqlStore(ListQueries):
+class SqlStore(ListQueries, UsageQueries):
     """provisioner.ports.store.Store on one SQLite file."""
 
     def __init__(self, path: Path, ids: Ids) -> None:
@@ -139,7 +140,7 @@ class SqlStore(ListQueries):
         self._schema = schema
 
     @contextlib.contextmanager
-    def _read(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[Connection]:
         self.file.check()
         with self.engine.connect() as connection:
             connection.exec_driver_sql("BEGIN")
@@ -187,7 +188,7 @@ class SqlStore(ListQueries):
     def lease(self) -> Lease | None:
         if self._proof.unheld():
             return None
-        with self._read() as connection:
+        with self.reading() as connection:
             return writes.lease(connection)
 
     # Records
@@ -260,7 +261,7 @@ class SqlStore(ListQueries):
         return self.find(Run, query.limit(which.limit))
 
     def outcomes(self) -> Mapping[Outcome, int]:
-        with self._read() as connection:
+        with self.reading() as connection:
             counted = connection.execute(text("SELECT outcome, count(*) FROM run WHERE outcome <> '' GROUP BY outcome"))
             return {Outcome(outcome): count for outcome, count in counted}
 
@@ -303,7 +304,7 @@ class SqlStore(ListQueries):
             "SELECT total(hourly * (min(used_until, :ends) - max(used_from, :begins))) / 3600 FROM machine "
             "WHERE ended = 1 AND used_until > :begins AND used_from < :ends"
         )
-        with self._read() as connection:
+        with self.reading() as connection:
             return float(connection.execute(text(query), {"begins": begins, "ends": ends}).scalar_one())
 
     def launch(self, id: str) -> Launch | None:
@@ -344,13 +345,13 @@ class SqlStore(ListQueries):
         return decoded(kind, found[0][0]) if found else None
 
     def find(self, kind: type[R], query: Any) -> tuple[R, ...]:
-        with self._read() as connection:
+        with self.reading() as connection:
             return all_of(connection, kind, query)
 
     # Cached values
 
     def remembered(self, key: str) -> tuple[str, float] | None:
-        with self._read() as connection:
+        with self.reading() as connection:
             row = connection.execute(
                 text("SELECT value, stored_at FROM note WHERE key = :key"), {"key": key}
             ).one_or_none()
@@ -371,7 +372,7 @@ class SqlStore(ListQueries):
         Raises Transient if the copy cannot be written.
         """
         private.make_file(path)
-        with self._read() as connection:
+        with self.reading() as connection:
             # VACUUM cannot run in a transaction; it begins its own.
             connection.rollback()
             try:

@@ -11,9 +11,10 @@ from provisioner.core.commands import uploads
 from provisioner.core.recipe import jobs
 from provisioner.core.run import records
 from provisioner.core.run.machines.costs import use_of
+from provisioner.core.usage import amounts
 
 #: The id of the newest migration. Alembic is imported only if the store lacks this migration.
-HEAD = "0008"
+HEAD = "0009"
 
 
 class Document(SQLModel):
@@ -90,8 +91,13 @@ class MachineRow(Document, table=True):
     used_from: float = Field(default=0.0, sa_column_kwargs={"server_default": "0"})
     used_until: float = Field(default=0.0, sa_column_kwargs={"server_default": "0"})
     hourly: float = Field(default=0.0, sa_column_kwargs={"server_default": "0"})
-    # The cost of a day is summed from this index, however many machines ended earlier.
-    __table_args__ = (Index("machine_used", "used_until", "used_from", "hourly", sqlite_where=text("ended = 1")),)
+    #: Whether the usage of the machine as it is was saved, after it had ended.
+    accounted: bool = Field(default=False, sa_column_kwargs={"server_default": "0"})
+    __table_args__ = (
+        # The cost of a day is summed from this index, however many machines ended earlier.
+        Index("machine_used", "used_until", "used_from", "hourly", sqlite_where=text("ended = 1")),
+        Index("machine_unaccounted", "id", sqlite_where=text("ended = 1 AND accounted = 0")),
+    )
 
 
 class LaunchRow(Document, table=True):
@@ -185,6 +191,60 @@ class UploadRow(Document, table=True):
     __table_args__ = (Index("upload_unused", "owner", "created_at", "size", sqlite_where=text("used = 0")),)
 
 
+class MachineUsageRow(Document, table=True):
+    #: The row's id is the machine's.
+    __tablename__: ClassVar[str] = "machine_usage"
+
+
+class UsageRow(SQLModel, table=True):
+    """The sums of the usage of machines, in whole numbers. Usage is read only here, however many runs there were."""
+
+    __tablename__: ClassVar[str] = "usage"
+    #: The dimensions.
+    day: int = Field(primary_key=True)
+    owner: str = Field(primary_key=True)
+    job_id: str = Field(primary_key=True)
+    job: str = Field(primary_key=True)
+    user: str = Field(primary_key=True)
+    instance_type: str = Field(primary_key=True)
+    market: str = Field(primary_key=True)
+    use: str = Field(primary_key=True)
+    tags: str = Field(primary_key=True)
+    #: The number of parts in the sums; a row without parts is deleted.
+    parts: int
+    seconds_at_least: int
+    seconds: int
+    seconds_at_most: int
+    dollars_at_least: int
+    dollars: int
+    dollars_at_most: int
+    disk_dollars_at_least: int
+    disk_dollars: int
+    disk_dollars_at_most: int
+    reserved_dollars: int
+    unpriced_seconds: int
+    unpriced_disk_seconds: int
+    # A period's rows are next to each other: without a row id, the table is sorted by its key.
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+
+class PriceUsedRow(SQLModel, table=True):
+    """The ranges of the prices that the usage of a day was computed with."""
+
+    __tablename__: ClassVar[str] = "price_used"
+    day: int = Field(primary_key=True)
+    owner: str = Field(primary_key=True)
+    disk: bool = Field(primary_key=True)
+    instance_type: str = Field(primary_key=True)
+    market: str = Field(primary_key=True)
+    source: str = Field(primary_key=True)
+    least: float
+    most: float
+    oldest: float
+    newest: float
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+
 class LeaseRow(SQLModel, table=True):
     """The lease: at most one row, with id 1."""
 
@@ -238,6 +298,8 @@ def row(item: records.Record, body: str) -> tuple[type[Document], dict[str, Any]
         case records.Node():
             return NodeRow, shared | {"run": item.run, "attempt": item.attempt, "rank": item.rank}
         case records.KnownMachine():
+            # A machine that changes after its usage was saved is accounted for again.
+            shared |= {"accounted": False}
             if item.ended_at is None:
                 return MachineRow, shared | {"ended": False, "used_from": 0.0, "used_until": 0.0, "hourly": 0.0}
             use = use_of(item, item.ended_at)
@@ -276,3 +338,5 @@ def row(item: records.Record, body: str) -> tuple[type[Document], dict[str, Any]
                 "size": item.size + size,
                 "used": False,
             }
+        case amounts.MachineUsage():
+            return MachineUsageRow, shared

@@ -10,11 +10,13 @@ from sqlmodel import select
 
 from provisioner.adapters.sql import tables
 from provisioner.adapters.sql.rows import R, all_of
+from provisioner.adapters.sql.usage import put_sums
 from provisioner.core.access.owner_limits import OwnerLimits, Usage
 from provisioner.core.errors import Conflict, LeaseLost
 from provisioner.core.not_found import no_upload
 from provisioner.core.protocol.codec import encode
 from provisioner.core.run.records import Run
+from provisioner.core.usage.amounts import MachineUsage
 from provisioner.ports.store import Lease
 
 
@@ -46,6 +48,8 @@ def put(connection: Connection, item: R) -> R:
     stored = dataclasses.replace(item, version=item.version + 1)
     kind, row = tables.row(item, encode(stored).decode())
     insert, update = _statements(kind)
+    if isinstance(item, MachineUsage):
+        put_sums(connection, item)
     if item.version == 0:
         try:
             connection.exec_driver_sql(insert, row)

@@ -178,7 +178,7 @@ def _life(held: Assignment, launch: Launch | None, now: float, next_use: float |
     ceiling = _latest(machine, over) if over else now
 
     def told(at: float) -> Bound:
-        return _by_our_clock(at, node).within(born.at, ceiling)
+        return by_our_clock(at, node).within(born.at, ceiling)
 
     line, beside = _steps(node)
     steps = [(str(step), told(span.began)) for step, span in line]
@@ -240,7 +240,7 @@ def _listed(at: float | None, before: float) -> Bound | None:
     return None if at is None else Bound(at, Source.LISTING, max(0.0, at - before))
 
 
-def _by_our_clock(at: float, node: Node) -> Bound:
+def by_our_clock(at: float, node: Node) -> Bound:
     """Convert a time of the machine's clock to our clock; the clocks count as equal unless a message proves otherwise.
 
     A report proves a difference if it seems to be read before it was written, and a work order if the agent seems to

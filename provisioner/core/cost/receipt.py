@@ -6,13 +6,17 @@ first listing that shows the machine's end, which is after shutting-down began. 
 and the last listing that show it running, or between the agent's first and last recorded times, whichever is longer;
 the times of each pair come from one clock. A listing may be LISTING_LAG seconds out of date, so LISTING_LAG is
 subtracted from the time of the last listing.
+
+A spot machine that AWS interrupts in its first hour is free, but not its disk (EC2 User Guide, "Billing for interrupted
+Spot Instances").
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from provisioner.core.cloud.offers import Price
+from provisioner.core.cloud.machines import Ending
+from provisioner.core.cloud.offers import Market, Price
 from provisioner.core.cost.phases import LISTING_LAG, Phase, phases
 from provisioner.core.protocol.messages import Span
 from provisioner.core.protocol.words import Outcome, Step
@@ -21,6 +25,8 @@ from provisioner.core.run.records import Assignment, KnownMachine, Launch, Node,
 MINIMUM_SECONDS = 60
 #: Seconds of the shortest and the longest month: a disk's price is for a month.
 SHORTEST_MONTH, LONGEST_MONTH = 28 * 86400, 31 * 86400
+#: A spot machine that AWS interrupts before it has run for this many seconds is free.
+FREE_SECONDS = 3600
 
 #: Phases in which a machine is not billed, or does not exist.
 UNBILLED = frozenset({"queued", "launching", "pending", "gone", "closing"})
@@ -62,6 +68,8 @@ class MachineBill:
     disk_dollars_at_most: float | None = None
     #: The id of its capacity reservation, or "". The account pays for the reservation whether the machine runs or not.
     reservation: str = ""
+    #: Whether the machine is free, because AWS interrupted it in its first hour.
+    free: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,10 +102,7 @@ class Receipt:
 
 def receipt(run: Run, held: Sequence[Assignment], launches: Mapping[str, Launch], now: float) -> Receipt:
     """Return the receipt as known at `now`; `launches` are those of the nodes and of the run, by id."""
-    uses: dict[str, list[Assignment]] = {}
-    for each in sorted(held, key=lambda each: each.node.attempt):
-        uses.setdefault(each.machine.id, []).append(each)
-    bills = tuple(_bill(several, launches.get(several[0].node.launch), now) for several in uses.values())
+    bills = bills_of(held, launches, now)
     spent = phases(run, held, launches, now)
     return Receipt(
         run=run.id,
@@ -117,6 +122,19 @@ def receipt(run: Run, held: Sequence[Assignment], launches: Mapping[str, Launch]
         advice=advice(spent) if run.done_at is not None else None,
         process_exit_code=run.verdict.process_exit_code if run.verdict and run.ended_at else None,
     )
+
+
+def bills_of(held: Iterable[Assignment], launches: Mapping[str, Launch], now: float) -> tuple[MachineBill, ...]:
+    """Return the bill of each machine, in the order of their first attempts."""
+    return tuple(_bill(several, launches.get(several[0].node.launch), now) for several in uses_of(held).values())
+
+
+def uses_of(held: Iterable[Assignment]) -> Mapping[str, Sequence[Assignment]]:
+    """Return the nodes of each machine, one for each attempt that it worked for, in order."""
+    uses: dict[str, list[Assignment]] = {}
+    for each in sorted(held, key=lambda each: each.node.attempt):
+        uses.setdefault(each.machine.id, []).append(each)
+    return uses
 
 
 def advice(spent: Sequence[Phase]) -> str | None:
@@ -158,6 +176,8 @@ def _bill(uses: Sequence[Assignment], launch: Launch | None, now: float) -> Mach
     least = _least(uses, most)
     kept = _seconds(machine, launch, machine.ended_at or now)
     price, disk = machine.price, machine.disk_price
+    hourly = None if price is None else price.dollars
+    interrupted = machine.offer.market is Market.SPOT and machine.ending is Ending.INTERRUPTED
     return MachineBill(
         machine.id,
         node.attempt,
@@ -168,8 +188,9 @@ def _bill(uses: Sequence[Assignment], launch: Launch | None, now: float) -> Mach
         least,
         most,
         price,
-        dollars_at_least=least * price.dollars / 3600 if price else None,
-        dollars_at_most=most * price.dollars / 3600 if price else None,
+        # Between these two limits it is not certain that the machine ran for an hour.
+        dollars_at_least=_dollars(0 if interrupted and least < FREE_SECONDS else least, hourly),
+        dollars_at_most=_dollars(0 if interrupted and most < FREE_SECONDS else most, hourly),
         disk_gib=gib,
         disk_gib_seconds_at_least=None if gib is None else gib * least,
         disk_gib_seconds_at_most=None if gib is None else gib * kept,
@@ -177,7 +198,12 @@ def _bill(uses: Sequence[Assignment], launch: Launch | None, now: float) -> Mach
         disk_dollars_at_least=least * disk.dollars / LONGEST_MONTH if disk else None,
         disk_dollars_at_most=kept * disk.dollars / SHORTEST_MONTH if disk else None,
         reservation=machine.reservation,
+        free=interrupted and most < FREE_SECONDS,
     )
+
+
+def _dollars(seconds: int, hourly: float | None) -> float | None:
+    return None if hourly is None else seconds * hourly / 3600
 
 
 def _seconds(machine: KnownMachine, launch: Launch | None, end: float) -> int:

@@ -15,6 +15,7 @@ from provisioner.core.protocol.messages import Report, Result, Stop
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.jobs import Job, Revision
 from provisioner.core.run.states import State, Waiting
+from provisioner.core.usage.amounts import MachineUsage
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,8 @@ class Run:
     #: US dollars of the machines of all attempts, without disks, once the run is done; None if a price is unknown.
     dollars_at_least: float | None = None
     dollars_at_most: float | None = None
+    #: The name of the caller that started it; empty for runs of earlier versions.
+    started_by: str = ""
     version: int = 0
 
     @property
@@ -375,4 +378,5 @@ Record = (
     | Upload
     | Session
     | Revision
+    | MachineUsage
 )
