@@ -27,6 +27,7 @@ from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.states import State
 from provisioner.core.views import run as views
 from provisioner.core.views.commands import Command, CommandState, Progress
+from provisioner.core.views.costs.usage import Usage
 from provisioner.core.views.job import Job
 from provisioner.core.views.receipt import Receipt
 from provisioner.faces.lists.ended import ended
@@ -34,6 +35,7 @@ from provisioner.faces.lists.making import check, from_each, from_texts
 from provisioner.ports.control.control import Control
 from provisioner.ports.control.lists import PAGE, CommandFilter, every
 from provisioner.ports.control.logs import LogGap, LogQuery
+from provisioner.ports.control.usage import UsageQuery, dimensions
 from provisioner.ports.store import RunFilter
 from provisioner.settings import Settings, load
 
@@ -159,6 +161,17 @@ class Client:
     def run(self, id: str) -> "Run":
         """Return the run with this id or beginning of an id. Raises NotFound, and Invalid if several ids begin so."""
         return Run(self._control, self._control.runs.get(id).id)
+
+    def usage(
+        self, by: str | Sequence[str] = "owner", first: str = "", last: str = "", owners: Sequence[str] = ()
+    ) -> Usage:
+        """Return machine-hours and dollars of a period, by group, with bounds.
+
+        `by` has dimensions: owner, group, user, job, instance_type, market, use, day, month, tag:NAME. `first` and
+        `last` are UTC days as YYYY-MM-DD, or months as YYYY-MM; default: the present month until today.
+        """
+        words = (by,) if isinstance(by, str) else by
+        return self._control.usage.read(UsageQuery(dimensions(words), first, last, tuple(owners)))
 
     def runs(self, job: str = "", limit: int = 50) -> list["Run"]:
         """Return at most `limit` runs, the newest first; with `job`, only runs of that job."""

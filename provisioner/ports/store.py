@@ -168,8 +168,8 @@ class Store(Protocol):
         A saved MachineUsage replaces the stored one of its machine in all sums.
         """
 
-    def unaccounted(self, limit: int, but: Collection[str] = ()) -> tuple[KnownMachine, ...]:
-        """Return at most `limit` machines that have ended and whose usage was not saved since, except `but`."""
+    def unaccounted(self, limit: int, but: Collection[str] = ()) -> tuple[str, ...]:
+        """Return the ids of at most `limit` machines that have ended and whose usage was not saved since, but `but`."""
 
     def launch(self, id: str) -> Launch | None:
         """Return the launch of that id, open or closed; None if this store did not make it."""

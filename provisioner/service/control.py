@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from provisioner.service.schedules import Schedules
     from provisioner.service.ssh_entry.entrance import Entrance
     from provisioner.service.tally import Tally
+    from provisioner.service.usage.reading import Usage
 
 
 class Parts:
@@ -137,6 +138,12 @@ class OnBehalf:
         ours = self._installation
         ports = ours.store, ours.bucket, ours.pool, ours.recorder, ours.clock, ours.ids
         return Uploads(*ports, ours.policy, self.caller)
+
+    @cached_property
+    def usage(self) -> Usage:
+        from provisioner.service.usage.reading import Usage
+
+        return Usage(self._installation.store, self._installation.clock, self.caller)
 
     @cached_property
     def tokens(self) -> Tokens:

@@ -16,8 +16,9 @@ from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.jobs import Job
 from provisioner.core.run.machines.costs import use_of
 from provisioner.core.run.records import Drought, Event, KnownMachine, Launch, Live, Node, Record, Run, TemplateHealth
+from provisioner.core.usage.amounts import STORED, Amounts, MachineUsage, PriceRange, keys_of, merged, prices_of
 from provisioner.ports.ids import Ids
-from provisioner.ports.store import NEWEST, Key, Lease, RunFilter
+from provisioner.ports.store import NEWEST, Key, Lease, RunFilter, UsageFilter
 
 R = TypeVar("R", bound=Record)
 
@@ -31,6 +32,8 @@ class MemoryStore:
         self._notes: dict[str, tuple[str, float]] = {}
         self._lease: Lease | None = None
         self._writes = 0
+        #: The version of each machine whose usage was saved.
+        self._accounted: dict[str, int] = {}
         #: Holders that were killed; they lose the lease at once.
         self.dead: set[str] = set()
 
@@ -104,6 +107,8 @@ class MemoryStore:
         stored = tuple(replace(item, version=item.version + 1) for item in records)
         for item in stored:
             self._of(type(item))[item.id] = item
+            if isinstance(item, MachineUsage) and (machine := self._of(KnownMachine).get(item.id)):
+                self._accounted[item.id] = machine.version
         self._writes += 1
         return stored
 
@@ -201,6 +206,34 @@ class MemoryStore:
     def spent(self, begins: float, ends: float) -> float:
         ended = self._where(KnownMachine, lambda machine: machine.ended_at is not None)
         return sum(use_of(each, ends).since(begins).until(ends).dollars for each in ended)
+
+    def usage(self, which: UsageFilter, by: Sequence[str]) -> Mapping[tuple[str, ...], Amounts]:
+        found: dict[tuple[str, ...], Amounts] = {}
+        for item in self._of(MachineUsage).values():
+            for key, amounts in keys_of(item):
+                told = dict(zip(STORED, key, strict=True))
+                if which.first <= int(told["day"]) <= which.last and self._chosen(which, item):
+                    group = tuple(told[name] for name in by)
+                    found[group] = found.get(group, Amounts()) + amounts
+        return found
+
+    def _chosen(self, which: UsageFilter, item: MachineUsage) -> bool:
+        return which.owners is None or item.owner in which.owners
+
+    def prices_used(self, which: UsageFilter) -> tuple[PriceRange, ...]:
+        items = [each for each in self._of(MachineUsage).values() if self._chosen(which, each)]
+        days = range(which.first, which.last + 1)
+        return merged(
+            price for each in items if any(part.day in days for part in each.parts) for price in prices_of(each)
+        )
+
+    def usages(self, ids: Collection[str]) -> tuple[MachineUsage, ...]:
+        return self._where(MachineUsage, lambda item: item.id in ids)
+
+    def unaccounted(self, limit: int, but: Collection[str] = ()) -> tuple[str, ...]:
+        done = self._accounted
+        ended = self._where(KnownMachine, lambda each: each.ended_at is not None and each.id not in but)
+        return tuple(each.id for each in ended if done.get(each.id) != each.version)[:limit]
 
     def launch(self, id: str) -> Launch | None:
         return self._of(Launch).get(id)

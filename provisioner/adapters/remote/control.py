@@ -16,6 +16,7 @@ from provisioner.adapters.remote.operator import RemoteOperator
 from provisioner.adapters.remote.runs import RemoteRuns
 from provisioner.adapters.remote.tokens import RemoteTokens
 from provisioner.adapters.remote.uploads import RemoteUploads
+from provisioner.adapters.remote.usage import RemoteUsage
 from provisioner.ports.clock import Clock
 from provisioner.ports.ids import Ids
 
@@ -33,6 +34,7 @@ class Remote:
         self.logs = RemoteLogs(self._calls, clock, self.runs)
         self.commands = RemoteCommands(self._calls, ids)
         self.uploads = RemoteUploads(self._calls)
+        self.usage = RemoteUsage(self._calls)
         self.operator = RemoteOperator(self._calls, clock)
 
     def wake(self) -> None:

@@ -1,8 +1,9 @@
 """Write and read the sums of usage."""
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection
@@ -10,8 +11,7 @@ from sqlmodel import col, select, text
 
 from provisioner.adapters.sql.live_cache import BATCH
 from provisioner.adapters.sql.rows import R, decoded
-from provisioner.adapters.sql.tables import MachineRow, MachineUsageRow
-from provisioner.core.run.records import KnownMachine
+from provisioner.adapters.sql.tables import MachineUsageRow
 from provisioner.core.usage.amounts import (
     NOTHING,
     STORED,
@@ -29,7 +29,8 @@ _SUMS = ("parts", *names())
 _COLUMNS = (*STORED, *_SUMS)
 _ADD = (
     f"INSERT INTO usage ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' for _ in _COLUMNS)}) "
-    f"ON CONFLICT ({', '.join(STORED)}) DO UPDATE SET {', '.join(f'{name} = {name} + excluded.{name}' for name in _SUMS)}"
+    f"ON CONFLICT ({', '.join(STORED)}) DO UPDATE SET "
+    + ", ".join(f"{name} = {name} + excluded.{name}" for name in _SUMS)
 )
 _PRICE = (
     "INSERT INTO price_used VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
@@ -37,6 +38,10 @@ _PRICE = (
     "least = min(least, excluded.least), most = max(most, excluded.most), "
     "oldest = min(oldest, excluded.oldest), newest = max(newest, excluded.newest)"
 )
+
+
+#: SQLite would choose the index of all machines that have ended.
+UNACCOUNTED = "SELECT id FROM machine INDEXED BY machine_unaccounted WHERE ended = 1 AND accounted = 0"
 
 
 def put_sums(connection: Connection, item: MachineUsage) -> None:
@@ -100,17 +105,10 @@ class UsageQueries:
             each for part in parts for each in self.find(MachineUsage, select(row.body).where(col(row.id).in_(part)))
         )
 
-    def unaccounted(self, limit: int, but: Collection[str] = ()) -> tuple[KnownMachine, ...]:
-        # SQLite uses the partial index only if the query has the index's condition as text.
+    def unaccounted(self, limit: int, but: Collection[str] = ()) -> tuple[str, ...]:
         with self.reading() as connection:
-            ids = connection.execute(text("SELECT id FROM machine WHERE ended = 1 AND accounted = 0"))
-            wanted = _first((id for (id,) in ids if id not in but), limit)
-        row = MachineRow
-        return self.find(KnownMachine, select(row.body).where(col(row.id).in_(wanted))) if wanted else ()
-
-
-def _first(ids: Iterable[str], limit: int) -> list[str]:
-    return [id for _, id in zip(range(limit), ids, strict=False)]
+            ids = connection.execute(text(UNACCOUNTED))
+            return tuple(islice((id for (id,) in ids if id not in but), limit))
 
 
 def _where(which: UsageFilter) -> tuple[str, tuple[str | int, ...]]:

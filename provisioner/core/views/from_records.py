@@ -308,6 +308,7 @@ def _bill(item: receipts.MachineBill) -> Bill:
         disk_dollars_at_least=item.disk_dollars_at_least,
         disk_dollars_at_most=item.disk_dollars_at_most,
         reservation=item.reservation or None,
+        free=item.free,
     )
 
 

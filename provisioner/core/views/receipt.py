@@ -66,6 +66,7 @@ class Bill:
         "The id of its capacity reservation, or null. The account pays for the reservation in any case: `price` and"
         " the dollars are AWS's on-demand list price, already paid. For a Capacity Block, both are null.",
     ] = None
+    free: Annotated[bool, "Whether it is free because AWS interrupted it in its first hour; its disk is not."] = False
 
 
 @dataclass(frozen=True)

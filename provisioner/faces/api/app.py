@@ -17,8 +17,9 @@ from provisioner.faces.api.http.caller import Server
 from provisioner.faces.api.http.guard import Guard
 from provisioner.faces.api.http.metrics import Meters
 from provisioner.faces.api.http.stream import MOST, Hub
-from provisioner.faces.api.native import commands, jobs, lines, logs, presence, runs, schedules, tokens, uploads
+from provisioner.faces.api.native import commands, jobs, lines, logs, presence, runs, schedules, tokens, uploads, usage
 from provisioner.faces.api.saturn import client, pods, recipes
+from provisioner.faces.api.saturn import usage as saturn_usage
 from provisioner.ports.journal import Journal
 from provisioner.service.control import Service
 
@@ -36,6 +37,8 @@ ROUTERS = (
     presence.router,
     tokens.router,
     uploads.router,
+    usage.router,
+    saturn_usage.router,
 )
 
 DESCRIPTION = """Each run of a job gets a new machine, which is terminated when the run ends.

@@ -55,6 +55,9 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         "top": Command("top:top", "Show unfinished runs, updated each second.", "top"),
         "logs": Command("runs:logs", "Print a run's log.", "logs 1f3c --follow"),
         "receipt": Command("runs:receipt", "Show where a run's time and money went.", "receipt 1f3c --waterfall"),
+        "usage": Command(
+            "cost.usage:usage", "Show machine-hours and dollars of a period, by group.", "usage --by owner,job --csv"
+        ),
     },
     "Schedule": {
         "schedule": Command(

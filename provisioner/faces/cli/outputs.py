@@ -6,6 +6,7 @@ from typing import Any
 from provisioner.core.check.report import Check
 from provisioner.core.views.ami import Ami
 from provisioner.core.views.commands import Command, Estimate
+from provisioner.core.views.costs.usage import Usage
 from provisioner.core.views.job import Job, Schedule
 from provisioner.core.views.log import Log
 from provisioner.core.views.overview import Top
@@ -32,6 +33,7 @@ OUTPUTS: Mapping[str, Any] = {
     "wait": Run | list[Run],
     "stop": list[Run],
     "receipt": Receipt,
+    "usage": Usage,
     "schedule": Schedule,
     "schedules": list[Schedule],
     "ami bake": Ami,

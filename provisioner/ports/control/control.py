@@ -11,6 +11,7 @@ from provisioner.ports.control.runs import Runs
 from provisioner.ports.control.schedules import Schedules
 from provisioner.ports.control.tokens import Tokens
 from provisioner.ports.control.uploads import Uploads
+from provisioner.ports.control.usage import Usage
 
 
 class Control(Protocol):
@@ -36,6 +37,9 @@ class Control(Protocol):
 
     @property
     def tokens(self) -> Tokens: ...
+
+    @property
+    def usage(self) -> Usage: ...
 
     @property
     def operator(self) -> Operator: ...

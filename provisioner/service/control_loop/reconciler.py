@@ -29,6 +29,7 @@ from provisioner.service.control_loop.machines import Machines
 from provisioner.service.control_loop.mailboxes import Mailboxes
 from provisioner.service.control_loop.one_pass import Pass, PassError, PassResult
 from provisioner.service.installation import Installation
+from provisioner.service.usage.accounting import Accounting, run_usage
 
 
 class Reconciler:
@@ -45,6 +46,7 @@ class Reconciler:
         self._uploads = UploadCollector(installation)
         self._templates = TemplateCollector(installation)
         self._lists = Lists(installation)
+        self._accounting = Accounting(installation)
         self._hearing = Hearing()
         #: When the last complete pass ended, and the ids of the runs that it read.
         self._passed_at: float | None = None
@@ -88,6 +90,7 @@ class Reconciler:
         planned = self._launch_late(current, planned)
         self._collect_groups(current)
         self._finish(current)
+        current.attempt(lambda: self._accounting.proceed(current.live(), current.epoch))
         current.attempt(self._uploads.collect)
         current.attempt(lambda: self._templates.collect(current.live))
         self._sum_up(current, planned)
@@ -255,7 +258,8 @@ class Reconciler:
             if told is None:
                 return ()
             billed = replace(done, dollars_at_least=told.dollars_at_least, dollars_at_most=told.dollars_at_most)
-            return [billed, story.moved(run, done, now)]
+            usage = run_usage(self._installation.store, billed, held, now)
+            return [billed, story.moved(run, done, now), *usage]
 
         current.do(finish, current.plan().finishes)
 

@@ -14,6 +14,7 @@ from provisioner.core.run.states import State
 from provisioner.core.views import from_records
 from provisioner.core.views.codec import moment
 from provisioner.core.views.commands import Command, CommandState
+from provisioner.core.views.costs.usage import Amounts, PriceUsed, Usage, UsageRow
 from provisioner.core.views.job import Job, Schedule
 from provisioner.core.views.log import Hit, Hits, Line, LinePage, Log, piece
 from provisioner.core.views.overview import Live, Server, Top
@@ -90,6 +91,17 @@ def run_recipe() -> RunRecipe:
 
 def receipt() -> Receipt:
     return from_records.receipt(bill(RUN, [Assignment(NODE, _MACHINE)], {}, AT + 99))
+
+
+def usage() -> Usage:
+    hours, cost = 90 / 3600, 90 * 0.4 / 3600
+    final = Amounts(hours, hours, hours, cost, cost, cost, 0.0003, 0.0003, 0.0004, 0.0, 0.0, 0.0)
+    nothing = Amounts(*[0.0] * 12)
+    price = PriceUsed("machine", "g5.xlarge", "spot", "EC2's spot price history", 0.4, 0.4, moment(AT), moment(AT))
+    row = UsageRow(("ann",), final, nothing)
+    return Usage(
+        moment(AT), "2026-01-01", "2026-01-31", ("owner",), (row,), final, nothing, (price,), 0, ("S3: storage",)
+    )
 
 
 def top() -> Top:
