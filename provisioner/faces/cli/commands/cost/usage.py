@@ -7,9 +7,9 @@ import typer
 
 from provisioner.core.cloud.caps.budget import dollars
 from provisioner.core.errors import Invalid
+from provisioner.core.units import ago
 from provisioner.core.views.costs.csv_text import usage_csv
 from provisioner.core.views.costs.usage import Amounts, PriceUsed, Usage
-from provisioner.core.views.units import ago
 from provisioner.faces.cli import session
 from provisioner.faces.cli.terminal import screen, streams
 from provisioner.ports.control.usage import UsageQuery, dimensions
