@@ -28,6 +28,7 @@ from provisioner.core.run.states import State, Waiting
 from provisioner.core.views import ami, commands, job, log, overview, receipt, run, token, upload
 from provisioner.core.views.codec import hints
 from provisioner.core.views.costs import usage
+from provisioner.core.views.history import shapes
 from provisioner.faces import python
 from provisioner.faces.api.app import ROUTERS
 from provisioner.faces.api.http import document
@@ -38,7 +39,7 @@ from provisioner.service.tally import Tally
 from provisioner.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-VIEWS = (ami, commands, job, log, overview, receipt, report, run, token, upload, usage)
+VIEWS = (ami, commands, job, log, overview, receipt, report, run, shapes, token, upload, usage)
 LIST = Path(__file__).with_name("frozen_names.json")
 
 

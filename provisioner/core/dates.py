@@ -1,5 +1,6 @@
-"""Limit Unix times to those that datetime can represent."""
+"""Unix times as dates, and their limit: those that datetime can represent."""
 
+import datetime as dt
 import math
 
 #: datetime's first and last years are 1 and 9999; two days of margin allow for any time zone.
@@ -12,3 +13,11 @@ def datable(at: float) -> float:
     Call this function before formatting any time: one wrong time in the store must not make a whole listing fail.
     """
     return 0.0 if math.isnan(at) else min(max(at, FIRST), LAST)
+
+
+def zoned(at: float, zone: str) -> str:
+    """Return date, time of day and zone, as a clock in that zone shows them."""
+    # A command that shows no schedule should not spend the time to import it.
+    import zoneinfo
+
+    return f"{dt.datetime.fromtimestamp(datable(at), zoneinfo.ZoneInfo(zone)):%Y-%m-%d %H:%M:%S %Z}"

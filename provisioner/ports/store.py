@@ -14,8 +14,9 @@ from provisioner.core.access.callers import Audit, Session, Token
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.commands.records import Block, CommandList, RecordChunk, Worker
 from provisioner.core.commands.uploads import Upload
+from provisioner.core.history.runs import PastRun
 from provisioner.core.protocol.words import Outcome
-from provisioner.core.recipe.jobs import Job
+from provisioner.core.recipe.jobs import Job, Revision
 from provisioner.core.run.records import Event, KnownMachine, Launch, Live, Node, Record, Run
 from provisioner.core.run.states import State
 from provisioner.core.usage.amounts import Amounts, MachineUsage, PriceRange
@@ -71,6 +72,19 @@ class UsageFilter:
 
 
 @dataclass(frozen=True)
+class JobFilter:
+    """Conditions that select the jobs of a page, sorted by owner and name."""
+
+    #: None: all owners.
+    owners: tuple[str, ...] | None = None
+    #: Text that `owner/name` contains, in any case; empty: any job.
+    search: str = ""
+    #: Owner and name of the last job of the previous page.
+    after: tuple[str, str] | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True)
 class Lease:
     """The right of one process to make passes. It expires at `expires_at` if it is not renewed."""
 
@@ -103,7 +117,8 @@ class Store(Protocol):
     def save(self, records: Sequence[R], *, epoch: int | None = None, limits: OwnerLimits = UNLIMITED) -> tuple[R, ...]:
         """Write all records or none; return them as stored, with their new versions.
 
-        Raises LimitReached if an owner of the jobs, runs and uploads would then exceed `limits`.
+        Of a job's revisions, only the last KEPT_REVISIONS are kept, and none of a deleted job. Raises LimitReached if
+        an owner of the jobs, runs and uploads would then exceed `limits`.
         """
 
     def changes(self) -> int:
@@ -120,6 +135,21 @@ class Store(Protocol):
 
     def jobs(self, owners: Collection[str] | None = None) -> tuple[Job, ...]:
         """Return the jobs that are not deleted, of these owners or (None) of all, sorted by owner and name."""
+
+    def jobs_page(self, which: JobFilter) -> tuple[Job, ...]:
+        """Return the selected jobs that are not deleted, sorted by owner and name."""
+
+    def revision(self, job: str, number: int) -> Revision | None:
+        """Return a revision of the job of that id; None if it is not stored."""
+
+    def revisions(self, job: str, before: int | None, limit: int) -> tuple[Revision, ...]:
+        """Return at most `limit` stored revisions of a job, the latest first; only numbers below `before`, if set."""
+
+    def past_runs(self, jobs: Collection[str], count: int) -> tuple[PastRun, ...]:
+        """Return the last `count` runs of each of these jobs, given by id; the runs of a job are the newest first.
+
+        The recipes of the runs are not decoded.
+        """
 
     def scheduled(self, owners: Collection[str] | None = None) -> tuple[Job, ...]:
         """Return the jobs that have a schedule and are not deleted, of these owners or (None) of all."""

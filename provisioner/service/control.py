@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from provisioner.service.control_loop.launch_sites import LaunchSites
     from provisioner.service.control_loop.lists.texts import Texts
     from provisioner.service.control_loop.loop import Loop
+    from provisioner.service.history.reading import History
     from provisioner.service.lists.reading import Commands
     from provisioner.service.lists.uploads import Uploads
     from provisioner.service.log_lines.lines import Lines
@@ -115,6 +116,12 @@ class OnBehalf:
         return Schedules(self._installation.store, self._installation.clock, self.jobs)
 
     @cached_property
+    def history(self) -> History:
+        from provisioner.service.history.reading import History
+
+        return History(self._installation.store, self._installation.clock, self.jobs, self.caller)
+
+    @cached_property
     def logs(self) -> Logs:
         from provisioner.service.logs import Logs
 
@@ -199,7 +206,7 @@ class Service(OnBehalf):
 
     def prepare(self) -> None:
         """Make every service now, so that no request waits for an import."""
-        _ = self.schedules, self.logs, self.commands, self.tokens, self.acting
+        _ = self.schedules, self.history, self.logs, self.commands, self.tokens, self.acting
 
     def on_behalf(self, caller: Caller) -> OnBehalf:
         """Return the services for a caller with a token."""

@@ -24,7 +24,7 @@ from provisioner.core.not_found import no_job, no_upload
 from provisioner.core.recipe import lists
 from provisioner.core.recipe import recipe as recipes
 from provisioner.core.recipe.defaults import gpu_notes, reservation, ungranted, unoffered, unreserved
-from provisioner.core.recipe.jobs import Job
+from provisioner.core.recipe.jobs import Job, applied, revision_of
 from provisioner.core.recipe.yaml import Path
 from provisioner.core.run.records import Record, Run
 from provisioner.core.views import from_records
@@ -179,12 +179,12 @@ class Jobs:
         if self._store.job(owner, name) is None:
             fresh = Job(self._ids.new(), owner, name, recipe.dump(), 1, now, now)
             try:
-                return self._save(fresh if new else _applied(fresh, recipe, now), "apply")
+                return self._save(fresh if new else applied(fresh, recipe.dump(), recipe.spec.plan, now), "apply")
             except Conflict:
                 pass  # Another process has just stored the job.
         if new:
             raise Conflict(f"job {name!r} already exists; use apply to change it")
-        return self.amend(f"{owner}/{name}", lambda job: _applied(job, recipe, now), "apply")
+        return self.amend(f"{owner}/{name}", lambda job: applied(job, recipe.dump(), recipe.spec.plan, now), "apply")
 
     def change(self, name: str, fields: Mapping[str, str]) -> View:
         """Apply the job's recipe again, with these fields of its spec replaced. Raises Invalid."""
@@ -192,7 +192,7 @@ class Jobs:
         def changed(job: Job) -> Job:
             stored = recipes.Recipe.load(job.recipe)
             recipe = recipes.with_fields(stored, fields, "the recipe", lambda spec: self.ungranted(spec, job.owner))
-            return _applied(job, recipe, self._clock.now())
+            return applied(job, recipe.dump(), recipe.spec.plan, self._clock.now())
 
         return from_records.job(self.amend(name, changed, "apply"))
 
@@ -266,13 +266,19 @@ class Jobs:
             if changed == job:
                 return job
             try:
-                return self._save(changed, what)
+                return self._save(changed, what, job)
             except Conflict:
                 continue
         raise Conflict(f"other processes keep changing job {name}: try again")
 
-    def _save(self, job: Job, what: str) -> Job:
+    def _save(self, job: Job, what: str, before: Job | None = None) -> Job:
+        """Save a new job, or the changed job `before`, with its revision if that is new; return the job."""
         records: list[Record] = [job, self._recorder.audit(self._caller, what, job.owner, job.name)]
+        if before is None or before.revision != job.revision:
+            records.append(revision_of(job, self._caller.name))
+            if before and self._store.revision(job.id, before.revision) is None:
+                # An earlier version of this program stored the job.
+                records.append(revision_of(before, ""))
         limits = UNLIMITED if self._caller.admin or what != "apply" else self._policy.limits
         return next(each for each in self._recorder.save(records, limits=limits) if isinstance(each, Job))
 
@@ -374,21 +380,6 @@ def commands_of(run: Run, upload: Upload | None = None) -> list[Record]:
     """Return the list of the run's commands, to be stored with the run; nothing for a single command."""
     most = upload.batch_most if upload else None
     return [CommandList(run.id, run.commands, batch_most=most)] if run.commands else []
-
-
-def _applied(job: Job, recipe: recipes.Recipe, now: float) -> Job:
-    """Return the job with the recipe and the recipe's schedule.
-
-    If the recipe has no schedule, the job keeps a schedule that a command has set.
-    """
-    dump, plan = recipe.dump(), recipe.spec.plan
-    if job.recipe != dump:
-        job = replace(job, recipe=dump, revision=job.revision + 1, applied_at=now)
-    if plan is None and job.schedule_of_recipe:
-        return replace(job, schedule=None, schedule_of_recipe=False)
-    if plan is not None and plan != job.schedule:
-        job = replace(job, schedule=plan, scheduled_at=now)
-    return job if plan is None or job.schedule_of_recipe else replace(job, schedule_of_recipe=True)
 
 
 @functools.lru_cache(maxsize=64)

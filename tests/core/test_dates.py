@@ -5,7 +5,7 @@ import math
 import pytest
 
 from provisioner.core import units
-from provisioner.core.dates import datable
+from provisioner.core.dates import datable, zoned
 from provisioner.core.views.codec import iso
 from provisioner.faces.cli.terminal import screen
 
@@ -19,7 +19,7 @@ def test_any_time_is_formatted(at: float) -> None:
     for shown in (screen.date(at), screen.clock(at), units.duration(at), units.ago(at, 0.0), units.ago(0.0, at)):
         assert shown
     for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):
-        assert screen.zoned(at, zone)
+        assert zoned(at, zone)
 
 
 def test_a_time_of_a_calendar_stays_as_it_is() -> None:

@@ -21,7 +21,8 @@ from tests.page.world import MARK, World, populate
 SCAN = f"""() => [...document.querySelectorAll("*")].flatMap((each) => [
     ...(each.matches("{MARK}, iframe, object, embed, base, style, script:not([src])") ? [each.localName] : []),
     ...[...each.attributes].filter((one) => /^on|^style$|^srcdoc$/.test(one.name)).map((one) => one.name),
-    ...["href", "src", "action", "formAction"].map((name) => each[name]?.baseVal ?? each[name])
+    ...["href", "src", "action", "formAction"].map((name) => each[name]?.baseVal === undefined
+        ? each[name] : new URL(each[name].baseVal, location).href)
         .filter((address) => typeof address === "string" && address && !/^https?:/.test(address)),
 ])"""
 

@@ -10,15 +10,16 @@ from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits, Usage
 from provisioner.core.commands.records import Batch, Block, CommandList, RecordChunk, Worker
 from provisioner.core.commands.uploads import Upload
 from provisioner.core.errors import Conflict, LeaseLost, LimitReached
+from provisioner.core.history.runs import PastRun
 from provisioner.core.not_found import no_upload
 from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.words import Outcome
-from provisioner.core.recipe.jobs import Job
+from provisioner.core.recipe.jobs import KEPT_REVISIONS, Job, Revision
 from provisioner.core.run.machines.costs import use_of
 from provisioner.core.run.records import Drought, Event, KnownMachine, Launch, Live, Node, Record, Run, TemplateHealth
 from provisioner.core.usage.amounts import STORED, Amounts, MachineUsage, PriceRange, keys_of, merged, prices_of
 from provisioner.ports.ids import Ids
-from provisioner.ports.store import NEWEST, Key, Lease, RunFilter, UsageFilter
+from provisioner.ports.store import NEWEST, JobFilter, Key, Lease, RunFilter, UsageFilter
 
 R = TypeVar("R", bound=Record)
 
@@ -84,11 +85,12 @@ class MemoryStore:
     def _usage(self, owner: str) -> Usage:
         runs = self._where(Run, lambda run: run.owner == owner and run.done_at is None)
         jobs = self._where(Job, lambda job: job.owner == owner and job.deleted_at is None)
+        past = self._where(Revision, lambda revision: revision.owner == owner)
         using = {run.upload for run in runs}
         uploads = self._where(
             Upload, lambda each: each.owner == owner and (each.id in using or not self._uses(each.id))
         )
-        size = sum(len(encode(each)) for each in (*runs, *jobs, *uploads)) + sum(each.size for each in uploads)
+        size = sum(len(encode(each)) for each in (*runs, *jobs, *past, *uploads)) + sum(each.size for each in uploads)
         return Usage(len(runs), size)
 
     def _uses(self, upload: str) -> bool:
@@ -109,8 +111,20 @@ class MemoryStore:
             self._of(type(item))[item.id] = item
             if isinstance(item, MachineUsage) and (machine := self._of(KnownMachine).get(item.id)):
                 self._accounted[item.id] = machine.version
+            self._trim(item)
         self._writes += 1
         return stored
+
+    def lose(self, kind: type[Record], id: str) -> None:
+        """Delete a record, as if it had not been stored."""
+        del self._records[kind][id]
+
+    def _trim(self, item: Record) -> None:
+        gone = isinstance(item, Job) and item.deleted_at is not None
+        for each in tuple(self._of(Revision).values()):
+            old = isinstance(item, Revision) and each.job == item.job and each.number <= item.number - KEPT_REVISIONS
+            if old or (gone and each.job == item.id):
+                del self._records[Revision][each.id]
 
     def _name_taken(self, item: Record) -> bool:
         if not isinstance(item, Job) or item.deleted_at is not None:
@@ -153,6 +167,37 @@ class MemoryStore:
     def jobs(self, owners: Collection[str] | None = None) -> tuple[Job, ...]:
         found = self._where(Job, lambda job: job.deleted_at is None and (owners is None or job.owner in owners))
         return tuple(sorted(found, key=lambda job: (job.owner, job.name)))
+
+    def jobs_page(self, which: JobFilter) -> tuple[Job, ...]:
+        wanted = which.search.lower()
+        found = [job for job in self.jobs(which.owners) if wanted in f"{job.owner}/{job.name}".lower()]
+        after = [job for job in found if which.after is None or (job.owner, job.name) > which.after]
+        return tuple(after[: which.limit])
+
+    def revision(self, job: str, number: int) -> Revision | None:
+        return next(iter(self._where(Revision, lambda each: (each.job, each.number) == (job, number))), None)
+
+    def revisions(self, job: str, before: int | None, limit: int) -> tuple[Revision, ...]:
+        found = self._where(Revision, lambda each: each.job == job and (before is None or each.number < before))
+        return tuple(sorted(found, key=lambda each: each.number, reverse=True)[:limit])
+
+    def past_runs(self, jobs: Collection[str], count: int) -> tuple[PastRun, ...]:
+        return tuple(self._past(run) for job in jobs for run in self.runs(RunFilter(job_id=job, limit=count)))
+
+    def _past(self, run: Run) -> PastRun:
+        bound = [node.bound_at for node in self.nodes(run.id) if node.attempt == 1]
+        return PastRun(
+            id=run.id,
+            job_id=run.job_id,
+            job_revision=run.job_revision,
+            state=run.state,
+            outcome=run.verdict.outcome if run.verdict and run.ended_at is not None else None,
+            created_at=run.created_at,
+            began_at=min(bound, default=None),
+            ended_at=run.ended_at,
+            dollars_at_least=run.dollars_at_least,
+            dollars_at_most=run.dollars_at_most,
+        )
 
     def scheduled(self, owners: Collection[str] | None = None) -> tuple[Job, ...]:
         return tuple(job for job in self.jobs(owners) if job.schedule)

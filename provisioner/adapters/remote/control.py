@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from provisioner.adapters.remote.address import Address
 from provisioner.adapters.remote.calls import NEVER, Calls
 from provisioner.adapters.remote.commands import RemoteCommands
+from provisioner.adapters.remote.history import RemoteHistory
 from provisioner.adapters.remote.jobs import RemoteJobs, RemoteSchedules
 from provisioner.adapters.remote.logs import RemoteLogs
 from provisioner.adapters.remote.operator import RemoteOperator
@@ -30,6 +31,7 @@ class Remote:
         self._clock = clock
         self.tokens = RemoteTokens(self._calls)
         self.jobs, self.schedules = RemoteJobs(self._calls), RemoteSchedules(self._calls)
+        self.history = RemoteHistory(self._calls)
         self.runs = RemoteRuns(self._calls, ids)
         self.logs = RemoteLogs(self._calls, clock, self.runs)
         self.commands = RemoteCommands(self._calls, ids)

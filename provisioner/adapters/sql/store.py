@@ -18,6 +18,7 @@ from provisioner.adapters.sql import tables, writes
 from provisioner.adapters.sql.engine import FAILING_DISK, WRONG_FILE, is_passing, migrate, open_engine
 from provisioner.adapters.sql.file import StoreFile
 from provisioner.adapters.sql.group_commit import GroupCommit
+from provisioner.adapters.sql.history_queries import HistoryQueries
 from provisioner.adapters.sql.list_queries import ListQueries
 from provisioner.adapters.sql.live_cache import LiveCache
 from provisioner.adapters.sql.process_lock import ProcessLock
@@ -49,7 +50,7 @@ _Start = tuple[Run, float, Sequence[Record], OwnerLimits]
 ADVICE = "write another path as `store` in the settings"
 
 
-class SqlStore(ListQueries, UsageQueries):
+class SqlStore(ListQueries, UsageQueries, HistoryQueries):
     """provisioner.ports.store.Store on one SQLite file."""
 
     def __init__(self, path: Path, ids: Ids) -> None:

@@ -133,7 +133,14 @@ class RevisionRow(Document, table=True):
     __tablename__: ClassVar[str] = "revision"
     job: str
     number: int
-    __table_args__ = (Index("revision_job", "job", "number"),)
+    owner: str
+    #: Bytes of the body.
+    size: int
+    __table_args__ = (
+        Index("revision_job", "job", "number"),
+        # The bytes of an owner's revisions are summed from this index.
+        Index("revision_size", "owner", "size"),
+    )
 
 
 class AuditRow(Document, table=True):
@@ -318,7 +325,7 @@ def row(item: records.Record, body: str) -> tuple[type[Document], dict[str, Any]
         case callers.Session():
             return SessionRow, shared | {"expires_at": item.expires_at}
         case jobs.Revision():
-            return RevisionRow, shared | {"job": item.job, "number": item.number}
+            return RevisionRow, shared | {"job": item.job, "number": item.number, "owner": item.owner, "size": size}
         case callers.Audit():
             return AuditRow, shared | {"at": item.at}
         case lists.CommandList():

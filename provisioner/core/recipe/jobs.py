@@ -4,12 +4,14 @@ Times are Unix seconds.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 #: The version of Saturn Cloud's schema that recipes follow.
 SCHEMA = "2025.10.01"
+#: Number of revisions of a job that are stored; of more, only the latest.
+KEPT_REVISIONS = 100
 
 
 class Concurrency(StrEnum):
@@ -67,7 +69,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Revision:
-    """One revision of a job, as `apply` stored it. Revisions of earlier versions of this program are not stored."""
+    """One revision of a job, as `apply` stored it. Earlier versions of this program stored only the latest, in the job.
+
+    The store keeps the last KEPT_REVISIONS revisions of a job, until the job is deleted.
+    """
 
     #: `JOB-NUMBER`, with the job's id.
     id: str
@@ -76,9 +81,38 @@ class Revision:
     #: As `Job.recipe`.
     recipe: str
     applied_at: float
-    #: `local:` and the Unix user, or the token's id, as in an audit record.
+    #: `local:` and the Unix user, or the token's id, as in an audit record; empty if it was not recorded.
     applied_by: str
+    #: The job's owner.
+    owner: str = ""
     version: int = 0
+
+
+def applied(job: Job, recipe: str, plan: Schedule | None, now: float) -> Job:
+    """Return the job with the recipe, and with `plan`, the recipe's schedule.
+
+    If the recipe has no schedule, the job keeps a schedule that a command has set.
+    """
+    if job.recipe != recipe:
+        job = replace(job, recipe=recipe, revision=job.revision + 1, applied_at=now)
+    if plan is None and job.schedule_of_recipe:
+        return replace(job, schedule=None, schedule_of_recipe=False)
+    if plan is not None and plan != job.schedule:
+        job = replace(job, schedule=plan, scheduled_at=now)
+    return job if plan is None or job.schedule_of_recipe else replace(job, schedule_of_recipe=True)
+
+
+def revision_of(job: Job, applied_by: str) -> Revision:
+    """Return the job's present revision, which the caller of that name has applied."""
+    return Revision(
+        id=f"{job.id}-{job.revision}",
+        job=job.id,
+        number=job.revision,
+        recipe=job.recipe,
+        applied_at=job.applied_at,
+        applied_by=applied_by,
+        owner=job.owner,
+    )
 
 
 def applicable(dump: str) -> dict[str, Any]:

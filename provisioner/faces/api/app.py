@@ -17,7 +17,19 @@ from provisioner.faces.api.http.caller import Server
 from provisioner.faces.api.http.guard import Guard
 from provisioner.faces.api.http.metrics import Meters
 from provisioner.faces.api.http.stream import MOST, Hub
-from provisioner.faces.api.native import commands, jobs, lines, logs, presence, runs, schedules, tokens, uploads, usage
+from provisioner.faces.api.native import (
+    commands,
+    history,
+    jobs,
+    lines,
+    logs,
+    presence,
+    runs,
+    schedules,
+    tokens,
+    uploads,
+    usage,
+)
 from provisioner.faces.api.saturn import client, pods, recipes
 from provisioner.faces.api.saturn import usage as saturn_usage
 from provisioner.ports.journal import Journal
@@ -26,6 +38,7 @@ from provisioner.service.control import Service
 #: One router for each module of endpoints. They are tried in this order: the most requested come first.
 ROUTERS = (
     jobs.router,
+    history.router,
     runs.router,
     logs.router,
     lines.router,

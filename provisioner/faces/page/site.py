@@ -7,13 +7,15 @@ from starlette.responses import Response
 
 from provisioner.faces.api.app import unrouted
 from provisioner.faces.page import login, routing, static_files
-from provisioner.faces.page.routes import lines, reports, run, run_commands, runs, start
+from provisioner.faces.page.routes import job, jobs, lines, reports, run, run_commands, runs, start
 
 #: One router for each module of routes.
 ROUTERS = (
     start.router,
     lines.router,
     login.router,
+    jobs.router,
+    job.router,
     run.router,
     run_commands.router,
     runs.router,

@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from provisioner.ports.control.history import History
 from provisioner.ports.control.jobs import Jobs
 from provisioner.ports.control.lists import Commands
 from provisioner.ports.control.logs import Logs
@@ -19,6 +20,9 @@ class Control(Protocol):
 
     @property
     def jobs(self) -> Jobs: ...
+
+    @property
+    def history(self) -> History: ...
 
     @property
     def runs(self) -> Runs: ...

@@ -6,6 +6,7 @@ from provisioner.core.access import callers
 from provisioner.core.cloud.machines import MachineState
 from provisioner.core.cloud.offers import InstanceType, Market, Offer, Price, Size
 from provisioner.core.cost.receipt import receipt as bill
+from provisioner.core.history import runs
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe import jobs
 from provisioner.core.run import records
@@ -15,6 +16,8 @@ from provisioner.core.views import from_records
 from provisioner.core.views.codec import moment
 from provisioner.core.views.commands import Command, CommandState
 from provisioner.core.views.costs.usage import Amounts, PriceUsed, Usage, UsageRow
+from provisioner.core.views.history import shaped
+from provisioner.core.views.history.shapes import JobLines, Past, Revision, RevisionRecipe
 from provisioner.core.views.job import Job, Schedule
 from provisioner.core.views.log import Hit, Hits, Line, LinePage, Log, piece
 from provisioner.core.views.overview import Live, Server, Top
@@ -67,6 +70,27 @@ _MACHINE = KnownMachine(
 
 def job() -> Job:
     return from_records.job(JOB)
+
+
+_PAST = runs.PastRun(
+    RUN.id, JOB.id, JOB.revision, RUN.state, Outcome.SUCCEEDED, AT, NODE.bound_at, RUN.ended_at, 0.01, 0.01
+)
+
+
+def past() -> Past:
+    return shaped.past((_PAST,))
+
+
+def job_lines() -> JobLines:
+    return JobLines(moment(AT + 600), (shaped.job_line(JOB, AT + 3600, {}, (_PAST,)),), None)
+
+
+def revision() -> Revision:
+    return shaped.revision(jobs.revision_of(JOB, "0123456789ab"), None)
+
+
+def revision_recipe() -> RevisionRecipe:
+    return shaped.revision_recipe(JOB.revision, JOB.recipe)
 
 
 def schedule() -> Schedule:

@@ -1,10 +1,10 @@
 """Commands for jobs and recipes: apply, jobs, show, delete, schema."""
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from provisioner.core.dates import zoned
 from provisioner.core.errors import NotFound
 from provisioner.core.views.job import Job
 from provisioner.faces.cli import complete, session
@@ -43,7 +43,7 @@ def apply(
                 put(f"each machine exists for at most {job.machine_lifetime / 3600:.1f} h")
         if job.recipe["spec"].get("schedule"):
             plan = service.schedules.get(name, 1)
-            following = screen.zoned(plan.next[0], plan.timezone or "UTC") if plan.next else "never"
+            following = zoned(plan.next[0], plan.timezone or "UTC") if plan.next else "never"
             put(f"next start by its schedule: {following}")
     if start:
         return started(service, lambda: service.runs.start(name, {}), as_json=as_json)
@@ -72,19 +72,11 @@ def _change(before: Job | None, after: Job) -> str:
         return f"new job, revision {after.revision}"
     if before.revision == after.revision:
         return f"unchanged, revision {after.revision}"
-    old, new = dict(_flat(before.recipe["spec"])), dict(_flat(after.recipe["spec"]))
-    changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    from provisioner.core.history.differences import changed_fields
+
+    changed = changed_fields(before.recipe["spec"], after.recipe["spec"])
     more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
     return f"revision {after.revision}, changed: {', '.join(changed[:NAMED])}{more}"
-
-
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted path and the value of each field that is no mapping."""
-    if not isinstance(value, Mapping):
-        yield path, value
-        return
-    for name, inner in value.items():
-        yield from _flat(inner, f"{path}.{name}" if path else str(name))
 
 
 def jobs(context: typer.Context, as_json: session.Json = False) -> None:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from provisioner.core.dates import datable
+from provisioner.core.dates import datable, zoned
 from provisioner.core.protocol.words import Step
 from provisioner.core.run.states import State
 from provisioner.core.units import ago, duration, short, size
@@ -152,13 +152,6 @@ def _scheduled(item: Schedule) -> Sequence[str]:
         zoned(item.next[0], zone) if item.next else "never",
         outcome,
     )
-
-
-def zoned(at: float, zone: str) -> str:
-    """Return date, time of day and zone, as a clock in that zone shows them."""
-    import zoneinfo
-
-    return f"{dt.datetime.fromtimestamp(datable(at), zoneinfo.ZoneInfo(zone)):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def amis(items: Sequence[Ami], now: float) -> None:

@@ -24,5 +24,8 @@ def upgrade() -> None:
         sa.Column("body", text, nullable=False),
         sa.Column("job", text, nullable=False),
         sa.Column("number", number, nullable=False),
+        sa.Column("owner", text, nullable=False),
+        sa.Column("size", number, nullable=False),
     )
     op.create_index("revision_job", "revision", ["job", "number"])
+    op.create_index("revision_size", "revision", ["owner", "size"])
