@@ -116,7 +116,7 @@ def test_pages_of_commands_follow_each_other(ann: Visitor, run: str, commands: M
 @pytest.mark.usefixtures("commands")
 def test_command_has_its_output_as_text(ann: Visitor, run: str) -> None:
     page = ann.get(f"/run/{run}/commands/1").text
-    assert "loading\n\\x1b[31mOOM &lt;b&gt;now&lt;/b&gt;\n" in page
+    assert 'loading\n<span class="t-f1">OOM &lt;b&gt;now&lt;/b&gt;</span>\n' in page
     assert "137" in page
     assert "oom" in page
     whole = ann.get(f"/run/{run}/commands/1/output")

@@ -12,6 +12,7 @@ from provisioner.core.views.commands import CommandState
 from provisioner.core.views.pages import index_in
 from provisioner.faces.api.http.caller import RunName
 from provisioner.faces.api.native.commands import CSV, Index, streamed
+from provisioner.faces.page.ansi import Painter, Span
 from provisioner.faces.page.render import HEADERS
 from provisioner.faces.page.routing import page_router
 from provisioner.faces.page.visitor import Changing, Visit, Visiting
@@ -81,10 +82,16 @@ def _command(visit: Visit, run: str, index: int) -> Response:
         title=f"Command {index} of {found.job}",
         run=found,
         command=item,
-        output=shown.decode(errors="replace"),
+        output=_painted(shown.decode(errors="replace")),
         part="" if len(shown) == len(output) else "end" if whole else "beginning",
         trouble=trouble,
     )
+
+
+def _painted(text: str) -> list[list[Span]]:
+    """Return the lines of an output with their colours, which may last for several lines."""
+    painter = Painter()
+    return [painter.paint(line, last=True) for line in text.removesuffix("\n").split("\n")] if text else []
 
 
 def _beginning(pieces: Iterator[bytes]) -> bytes:
