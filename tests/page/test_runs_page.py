@@ -30,7 +30,7 @@ def lab(site: Server) -> Iterator[Visitor]:
 
 
 def listed(html: str) -> list[str]:
-    return re.findall(r'href="/run/([0-9a-f]+)" data-row', html)
+    return re.findall(r'href="/run/([0-9a-f]+)"', html)
 
 
 @pytest.mark.parametrize(
