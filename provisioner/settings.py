@@ -169,6 +169,10 @@ class Settings(_Part):
     store: LocalPath | None = None
     #: The owner of recipes that name none; empty: the name of this Unix user.
     owner: str = ""
+    #: The address at which users reach the page: that of `provision serve`, or of the proxy in front of it.
+    page_url: Annotated[
+        str, matching(r"(https?://[^\s?#@]+)?", "write https://HOST, or http://127.0.0.1:PORT on this computer")
+    ] = ""
     git: Git = Git()
     registry: Registry = Registry()
     ssh: Ssh = Ssh()

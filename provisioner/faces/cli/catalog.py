@@ -54,6 +54,7 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         "commands": Command("lists.reading:commands", "List the commands of a run.", "commands 1f3c --failed"),
         "top": Command("top:top", "Show unfinished runs, updated each second.", "top"),
         "logs": Command("runs:logs", "Print a run's log.", "logs 1f3c --follow"),
+        "open": Command("opening:open_page", "Open the page of a job or a run in a browser.", "open train"),
         "receipt": Command("runs:receipt", "Show where a run's time and money went.", "receipt 1f3c --waterfall"),
         "usage": Command(
             "cost.usage:usage", "Show machine-hours and dollars of a period, by group.", "usage --by owner,job --csv"

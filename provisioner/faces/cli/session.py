@@ -95,8 +95,9 @@ def run_id(service: Control, name: str) -> str:
     The beginning of an id must have at least four hexadecimal digits. Raises NotFound, and Invalid if `name` selects
     both a run and a job.
     """
-    run = _begun_with(service, name)
-    latest = _latest(service, name) if name and len(name) < COMPLETE else None
+    run = begun_with(service, name)
+    whole = len(name) == COMPLETE
+    latest = _latest(service, name) if name and not (run and whole) else None
     if run and latest:
         raise Invalid(
             f"{name!r} is the beginning of run {run.id} and the name of a job: give more of the id, or OWNER/{name}"
@@ -109,7 +110,8 @@ def run_id(service: Control, name: str) -> str:
     return latest.id
 
 
-def _begun_with(service: Control, name: str) -> Run | None:
+def begun_with(service: Control, name: str) -> Run | None:
+    """Return the run whose id begins with `name`, which has at least four hexadecimal digits; None if there is none."""
     if not re.fullmatch("[0-9a-f]{4,32}", name.lower()):
         return None
     try:
@@ -121,6 +123,9 @@ def _begun_with(service: Control, name: str) -> Run | None:
 def _latest(service: Control, job: str) -> Run | None:
     try:
         found = service.runs.find(RunFilter(job=job, limit=1))
+        if not found:
+            # `find` accepts any id, because it may be that of a deleted job.
+            service.jobs.get(job)
     except NotFound:
         return None
     if not found:

@@ -9,9 +9,9 @@ import typer
 
 from provisioner.core import units
 from provisioner.core.errors import Invalid
-from provisioner.faces.cli import exits, session
-from provisioner.faces.cli.commands.runs import RunName
+from provisioner.faces.cli import exits, names, session
 from provisioner.faces.cli.interrupts import interruptible
+from provisioner.faces.cli.names import RunName
 from provisioner.faces.cli.terminal import streams
 from provisioner.ports.connection import Connection
 
@@ -99,6 +99,10 @@ def cp(
 
 
 def _split(text: str) -> tuple[str, str] | None:
-    """Return RUN and PATH if the text has a colon before any slash, as for scp(1), else None."""
+    """Return RUN and PATH if the text has a colon before any slash, as for scp(1), or begins with an address."""
+    if names.is_address(text):
+        address, _, path = text.rpartition(":")
+        # Only a colon after the host is the end of the address.
+        return (names.run(address), path) if address.count("/") > 2 else None
     run, colon, path = text.partition(":")
     return (run, path) if colon and run and "/" not in run else None

@@ -7,11 +7,11 @@ import typer
 from provisioner.core.dates import zoned
 from provisioner.core.errors import NotFound
 from provisioner.core.views.job import Job
-from provisioner.faces.cli import complete, session
+from provisioner.faces.cli import session
+from provisioner.faces.cli.names import JobName
 from provisioner.faces.cli.terminal import screen, streams
 from provisioner.ports.control.control import Control
 
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="NAME, OWNER/NAME or its id.", autocompletion=complete.job)]
 #: Maximum number of changed fields that `apply` names.
 NAMED = 6
 

@@ -10,7 +10,8 @@ from provisioner.core.protocol.words import STREAMS, Outcome
 from provisioner.core.run.states import State
 from provisioner.core.views.commands import OPEN, CommandState
 from provisioner.core.views.run import Run
-from provisioner.faces.cli import complete, exits, session
+from provisioner.faces.cli import exits, session
+from provisioner.faces.cli.names import JobName, JobNames, MaybeJobName, MaybeRunNames, RunName, RunNames
 from provisioner.faces.cli.terminal import log, screen, streams
 from provisioner.faces.cli.terminal.excerpt import STREAMS as SHOWN
 from provisioner.faces.cli.terminal.excerpt import excerpt
@@ -21,24 +22,6 @@ from provisioner.ports.store import RunFilter
 
 #: Maximum number of runs that one `stop --job` or `stop --all` stops.
 MOST = 100_000
-
-RunName = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN",
-        help="A run's id, the beginning of its id, or a job: its latest run.",
-        autocompletion=complete.run,
-    ),
-]
-RunNames = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="RUN...",
-        help="Ids of runs, the beginnings of ids, or jobs: their latest runs.",
-        autocompletion=complete.run,
-    ),
-]
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="NAME, OWNER/NAME or its id.", autocompletion=complete.job)]
 
 #: Options of commands that start a run.
 Scale = Annotated[
@@ -141,9 +124,7 @@ def _printed(id: str, put: Callable[[], None]) -> bool:
 
 def runs(
     context: typer.Context,
-    job: Annotated[
-        str, typer.Argument(metavar="[JOB]", help="Only runs of this job.", autocompletion=complete.job)
-    ] = "",
+    job: MaybeJobName = "",
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of runs.")] = 50,
     state: Annotated[list[State] | None, typer.Option(help="Only runs in this state; may be repeated.")] = None,
     outcome: Annotated[list[Outcome] | None, typer.Option(help="Only runs with this outcome; may be repeated.")] = None,
@@ -278,16 +259,8 @@ def logs(
 
 def stop(
     context: typer.Context,
-    run: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RUN...]", help="Ids of runs, or jobs: their latest runs.", autocompletion=complete.run
-        ),
-    ] = None,
-    job: Annotated[
-        list[str] | None,
-        typer.Option("--job", metavar="JOB", help="All unfinished runs of this job.", autocompletion=complete.job),
-    ] = None,
+    run: MaybeRunNames = None,
+    job: JobNames = None,
     command: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Only command N of a list; the run goes on.")
     ] = None,

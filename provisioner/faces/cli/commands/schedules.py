@@ -6,7 +6,7 @@ import typer
 
 from provisioner.core.errors import Invalid
 from provisioner.faces.cli import session
-from provisioner.faces.cli.commands.jobs import JobName
+from provisioner.faces.cli.names import JobName
 from provisioner.faces.cli.terminal import screen, streams
 
 #: Number of future times that are shown.

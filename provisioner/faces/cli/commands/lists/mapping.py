@@ -10,8 +10,9 @@ from provisioner.core import units
 from provisioner.core.commands.templates import Product
 from provisioner.core.views.run import Run
 from provisioner.faces.cli import exits, session
-from provisioner.faces.cli.commands.runs import Detach, Follow, JobName, Key, Scale, Wait, check_start, started
+from provisioner.faces.cli.commands.runs import Detach, Follow, Key, Scale, Wait, check_start, started
 from provisioner.faces.cli.interrupts import interruptible
+from provisioner.faces.cli.names import JobName
 from provisioner.faces.cli.terminal import screen, streams
 from provisioner.faces.lists.estimating import estimated
 from provisioner.faces.lists.making import check, from_each, from_lines, from_objects, urls_below

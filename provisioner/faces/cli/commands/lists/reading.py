@@ -7,7 +7,7 @@ import typer
 
 from provisioner.core.views.commands import CommandState
 from provisioner.faces.cli import session
-from provisioner.faces.cli.commands.runs import RunName
+from provisioner.faces.cli.names import RunName
 from provisioner.faces.cli.terminal import screen, streams
 from provisioner.ports.control.lists import PAGE, CommandFilter, every
 

@@ -6,7 +6,8 @@ import typer
 
 from provisioner.core.views.run import Run
 from provisioner.faces.cli import session
-from provisioner.faces.cli.commands.runs import Detach, Follow, Key, RunName, Wait, check_start, started
+from provisioner.faces.cli.commands.runs import Detach, Follow, Key, Wait, check_start, started
+from provisioner.faces.cli.names import RunName
 
 
 def rerun(
