@@ -1,16 +1,12 @@
 """Commands that print documentation: docs, help."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from provisioner.core.errors import NotFound
-from provisioner.core.suggestions import did_you_mean
 from provisioner.faces.cli.terminal import streams
-
-#: One Markdown file for each topic; the first line is its title.
-PAGES = Path(__file__).parents[3] / "docs"
+from provisioner.faces.page.documents import source_of, title_of, topics
 
 
 def docs(
@@ -20,14 +16,10 @@ def docs(
 
     Prints a page (Markdown), or the list of pages.
     """
-    pages = {path.stem: path for path in sorted(PAGES.glob("*.md"))}
     if not topic:
-        titles = {name: path.read_text().partition("\n")[0].removeprefix("# ") for name, path in pages.items()}
-        streams.table(("TOPIC", "TITLE"), titles.items())
+        streams.table(("TOPIC", "TITLE"), [(name, title_of(path)) for name, path in topics().items()])
         return
-    if topic not in pages:
-        raise NotFound(f"no page {topic!r}{did_you_mean(topic, pages)}; `provision docs` lists the pages")
-    streams.put_text(pages[topic].read_text().rstrip("\n"))
+    streams.put_text(source_of(topic).rstrip("\n"))
 
 
 def help(
