@@ -2,22 +2,23 @@
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from provisioner.core.access.callers import Caller
 from provisioner.core.cloud.caps.budget import Caps
 from provisioner.core.cloud.machines import ENDING, Machine
-from provisioner.core.cost.receipt import receipt
+from provisioner.core.cost.receipt import bills_of, receipt
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.codec import decode
+from provisioner.core.run.machines.messages import LONGEST_LIFE
 from provisioner.core.run.machines.silence import is_silent
-from provisioner.core.run.records import Assignment, Node, Run
+from provisioner.core.run.records import Assignment, KnownMachine, Node, Run
 from provisioner.core.run.records import Live as LiveRecords
 from provisioner.core.run.states import State, Waiting
 from provisioner.core.views import from_records
 from provisioner.core.views.codec import moment
-from provisioner.core.views.overview import Live, Queue, Top
+from provisioner.core.views.overview import Alive, Live, Machines, Queue, Top
 from provisioner.ports.store import Store
 from provisioner.service.installation import budget_for
 
@@ -104,7 +105,7 @@ def _row(run: Run, held: Sequence[Assignment], live: LiveRecords, now: float) ->
     if run.commands and (found := next((each for each in live.lists if each.id == run.id), None)):
         workers = [worker for worker in live.workers if worker.run == run.id]
         commands = from_records.progress(found, workers, [each.node for each in held], now)
-    bill = receipt(run, held, {}, now)
+    cost = receipt(run, held, {}, now)
     with_machine = run.state not in (State.QUEUED, State.LAUNCHING)
     current = next((each for each in held if with_machine and each.node.attempt == run.attempt), None)
     node = current.node if current else None
@@ -117,8 +118,57 @@ def _row(run: Run, held: Sequence[Assignment], live: LiveRecords, now: float) ->
         silent_since=moment(node.reported_at) if node and is_silent(node, now) else None,
         notice_at=moment(report.notice.at) if report and report.notice else None,
         bytes_produced=from_records.log_bytes(report.produced) if report else {},
-        dollars_at_least=bill.dollars_at_least,
-        dollars_at_most=bill.dollars_at_most,
+        dollars_at_least=cost.dollars_at_least,
+        dollars_at_most=cost.dollars_at_most,
+    )
+
+
+def live_machines(store: Store, caller: Caller, limit: int, now: float) -> Machines:
+    """Return at most `limit` of the caller's machines that are not terminated, with their cost so far."""
+    live = _seen(store.live(), caller)
+    runs = {run.id: run for run in live.runs}
+    nodes: defaultdict[str, list[Node]] = defaultdict(list)
+    for node in sorted(live.nodes, key=lambda node: node.attempt):
+        nodes[node.instance_id].append(node)
+    first = heapq.nsmallest(limit, live.machines, key=lambda machine: _urgency(machine, nodes[machine.id], now))
+    shown = tuple(_alive(machine, nodes[machine.id], runs, now) for machine in first)
+    return Machines(at=moment(now), machines=shown, more=len(live.machines) - len(first))
+
+
+def _urgency(machine: KnownMachine, nodes: Sequence[Node], now: float) -> tuple[int, float]:
+    node = nodes[-1] if nodes else None
+    begun = machine.launch_time or machine.bound_at
+    if node and is_silent(node, now):
+        return 0, begun
+    noticed = node and node.verdict is None and node.report and node.report.notice
+    return 1 if noticed else 2, begun
+
+
+def _alive(machine: KnownMachine, nodes: Sequence[Node], runs: Mapping[str, Run], now: float) -> Alive:
+    node = nodes[-1] if nodes else None
+    run = runs.get(node.run) if node else None
+    report = node.report if node else None
+    begun, lasts = machine.launch_time or machine.bound_at, machine.lifetime
+    cost = next(iter(bills_of([Assignment(each, machine) for each in nodes], {}, now)), None)
+    return Alive(
+        machine=from_records.machine(machine),
+        bound_at=moment(machine.bound_at),
+        # The lifetime is read from a tag, which others may write.
+        lifetime_ends_at=None if lasts is None else moment(begun + min(lasts, LONGEST_LIFE)),
+        run=run.id if run else None,
+        job=run.job_name if run else None,
+        owner=run.owner if run else None,
+        attempt=node.attempt if node else None,
+        rank=node.rank if node else None,
+        state=run.state if run else None,
+        waits=bool(run and node and node.verdict and run.kept_until is not None and machine.end_wanted_at is None),
+        step=report.step if report else None,
+        heard_at=moment(node.reported_at) if node else None,
+        silent_since=moment(node.reported_at) if node and is_silent(node, now) else None,
+        notice_at=moment(report.notice.at) if report and report.notice else None,
+        dollars_at_least=cost.dollars_at_least if cost else None,
+        dollars_at_most=cost.dollars_at_most if cost else None,
+        disk_dollars_at_most=cost.disk_dollars_at_most if cost else None,
     )
 
 

@@ -15,7 +15,7 @@ from provisioner.core.run.records import Assignment, Event, Node, Record, Run
 from provisioner.core.run.states import State
 from provisioner.core.views import from_records
 from provisioner.core.views.commands import Progress
-from provisioner.core.views.overview import Top
+from provisioner.core.views.overview import Machines, Top
 from provisioner.core.views.receipt import Receipt
 from provisioner.core.views.run import Attempt, RunRecipe, Status
 from provisioner.core.views.run import Run as View
@@ -223,3 +223,8 @@ class Runs:
         from provisioner.service.overview import live_overview
 
         return live_overview(self._store, self._caller, limit, self._clock.now(), self._policy.caps)
+
+    def machines(self, limit: int) -> Machines:
+        from provisioner.service.overview import live_machines
+
+        return live_machines(self._store, self._caller, limit, self._clock.now())

@@ -1,5 +1,7 @@
 """The overview of live runs: totals, and the most urgent runs first."""
 
+import pytest
+
 from provisioner.core.cloud.machines import MachineState
 from provisioner.core.cloud.offers import Price
 from provisioner.core.protocol.messages import Notice
@@ -77,6 +79,39 @@ def test_a_row_has_the_cost_of_all_its_attempts() -> None:
     assert rows["young"].dollars_at_most is None
     assert rows["dry"].dollars_at_most == 0.0
     assert rows["old"].machine is not None
+
+
+def test_machines_that_need_attention_come_first_and_then_the_oldest() -> None:
+    here = world()
+    here.store.save([samples.machine(id="i-older", launch_time=here.now() - 500, lifetime=3600.0)])
+    found = here.runs.machines(100)
+    assert [each.machine.id for each in found.machines][:3] == ["i-silent", "i-noticed", "i-older"]
+    assert {each.machine.id for each in found.machines[3:]} == {"i-old", "i-young"}
+    few = here.runs.machines(1)
+    assert ([each.machine.id for each in few.machines], few.more) == (["i-silent"], 4)
+
+
+def test_machine_has_its_run_its_cost_and_the_end_of_its_lifetime() -> None:
+    here = world()
+    now = here.now()
+    here.store.save([samples.machine(id="i-builder", launch_time=now - 500, lifetime=3600.0)])
+    found = {each.machine.id: each for each in here.runs.machines(100).machines}
+    old = found["i-old"]
+    assert (old.run, old.attempt, old.rank, old.state, old.step) == ("old", 1, 0, State.RUNNING, Step.COMMAND)
+    assert old.dollars_at_most == pytest.approx(60 / 3600)
+    assert found["i-young"].dollars_at_most is None
+    assert found["i-silent"].silent_since == now - SILENT - 1
+    assert found["i-noticed"].notice_at == now + 60
+    builder = found["i-builder"]
+    assert (builder.run, builder.dollars_at_most, builder.lifetime_ends_at) == (None, None, now + 3100)
+
+
+def test_lifetime_in_a_forged_tag_can_be_shown() -> None:
+    here = World()
+    here.store.save([samples.machine(id="i-forged", launch_time=here.now(), lifetime=1e300)])
+    [found] = here.runs.machines(1).machines
+    assert found.lifetime_ends_at is not None
+    assert found.lifetime_ends_at < here.now() + 1e9
 
 
 def test_foreign_machines_are_known_to_every_process() -> None:

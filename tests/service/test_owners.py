@@ -73,6 +73,7 @@ LISTS: Mapping[str, Callable[[OnBehalf], object]] = {
     ],
     "runs.page": lambda control: control.runs.page(RunFilter()),
     "runs.overview": lambda control: control.runs.overview(100),
+    "runs.machines": lambda control: control.runs.machines(100),
     "operator.foreign": lambda control: control.operator.foreign(),
 }
 #: Operations for the control host only.
@@ -232,6 +233,7 @@ def test_totals_count_only_the_callers_runs(house: House) -> None:
     assert (alone.machines, alone.dollars_an_hour, alone.unpriced, dict(alone.states), alone.more) == (0, 0, 0, {}, 0)
     assert (own.machines, dict(own.states)) == (1, {State.RUNNING: 1})
     assert (all_.machines, dict(all_.states)) == (1, {State.RUNNING: 1})
+    assert [len(control.runs.machines(10).machines) for control in (house.ann, house.bob, house.root)] == [0, 1, 1]
     assert [control.operator.unfinished() for control in (house.ann, house.bob, house.root)] == [False, True, True]
 
 

@@ -13,7 +13,7 @@ from provisioner.adapters.remote.calls import Calls, Query
 from provisioner.adapters.remote.names import is_possible_job, job_path, run_path
 from provisioner.core.not_found import no_job
 from provisioner.core.views.job import Started
-from provisioner.core.views.overview import Top
+from provisioner.core.views.overview import Machines, Top
 from provisioner.core.views.pages import key_of
 from provisioner.core.views.receipt import Receipt
 from provisioner.core.views.run import Run, RunRecipe, Runs, Status
@@ -83,6 +83,9 @@ class RemoteRuns:
 
     def overview(self, limit: int) -> Top:
         return self._calls.ask(Top, "GET", "/api/top", [("limit", min(limit, PAGE))])
+
+    def machines(self, limit: int) -> Machines:
+        return self._calls.ask(Machines, "GET", "/api/machines", [("limit", min(limit, PAGE))])
 
     def stop(self, name: str) -> Run:
         return self._calls.ask(Run, "POST", f"{run_path(name)}/stop")

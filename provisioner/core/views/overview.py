@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
+from provisioner.core.run.states import State
 from provisioner.core.views.codec import Moment
 from provisioner.core.views.run import Machine, Run
 
@@ -31,6 +32,40 @@ class Live:
     bytes_produced: Annotated[Mapping[str, int], "Bytes by stream."]
     dollars_at_least: float | None
     dollars_at_most: float | None
+
+
+@dataclass(frozen=True)
+class Alive:
+    """A machine that is not terminated, what it works for, and its cost so far."""
+
+    machine: Machine
+    bound_at: Annotated[Moment, "When its launch was answered."]
+    lifetime_ends_at: Annotated[Moment | None, "When it ends at the latest; null if its tag is unknown."]
+    run: Annotated[str | None, "Null if it works for no unfinished run; only an admin sees such machines."]
+    job: str | None
+    owner: str | None
+    attempt: Annotated[int | None, "The latest one that it works for, or has worked for."]
+    rank: int | None
+    state: Annotated[State | None, "The state of the run."]
+    waits: Annotated[bool, "Whether it waits for the run's next attempt."]
+    step: str | None
+    heard_at: Moment | None
+    silent_since: Moment | None
+    notice_at: Annotated[Moment | None, "When EC2 will interrupt the spot machine."]
+    dollars_at_least: Annotated[float | None, "Cost so far, without its disk; null if the price is unknown."]
+    dollars_at_most: float | None
+    disk_dollars_at_most: Annotated[float | None, "Cost of its disk so far; null if the price is unknown."]
+
+
+@dataclass(frozen=True)
+class Machines:
+    """The machines of the caller's unfinished runs; for an admin, all machines of the installation."""
+
+    at: Moment
+    machines: Annotated[
+        tuple[Alive, ...], "In order: silent, interruption notice, other; each group with the oldest machine first."
+    ]
+    more: Annotated[int, "Machines that are not shown."]
 
 
 @dataclass(frozen=True)

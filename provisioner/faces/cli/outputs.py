@@ -9,7 +9,7 @@ from provisioner.core.views.commands import Command, Estimate
 from provisioner.core.views.costs.usage import Usage
 from provisioner.core.views.job import Job, Schedule
 from provisioner.core.views.log import Log
-from provisioner.core.views.overview import Top
+from provisioner.core.views.overview import Machines, Top
 from provisioner.core.views.receipt import Receipt
 from provisioner.core.views.run import Run, Status
 from provisioner.core.views.schema import Schemas
@@ -29,6 +29,7 @@ OUTPUTS: Mapping[str, Any] = {
     "status": Status,
     "commands": list[Command],
     "top": Top,
+    "machines": Machines,
     "logs": Log,
     "wait": Run | list[Run],
     "stop": list[Run],

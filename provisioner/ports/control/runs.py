@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from provisioner.core.views.overview import Top
+from provisioner.core.views.overview import Machines, Top
 from provisioner.core.views.receipt import Receipt
 from provisioner.core.views.run import Run, RunRecipe, Status
 from provisioner.core.views.run import Runs as Page
@@ -50,6 +50,12 @@ class Runs(Protocol):
 
     def overview(self, limit: int) -> Top:
         """Return how many runs are unfinished and how many machines they have, and the `limit` most urgent runs."""
+
+    def machines(self, limit: int) -> Machines:
+        """Return at most `limit` machines that are not terminated, those first that need attention.
+
+        An admin also gets machines that no unfinished run has, such as those from which AMIs are made.
+        """
 
     def stop(self, name: str) -> Run:
         """Request the end of a run. It is no error if the run has ended."""

@@ -20,7 +20,7 @@ from provisioner.core.views.history import shaped
 from provisioner.core.views.history.shapes import JobLines, Past, Revision, RevisionRecipe
 from provisioner.core.views.job import Job, Schedule
 from provisioner.core.views.log import Hit, Hits, Line, LinePage, Log, piece
-from provisioner.core.views.overview import Live, Server, Top
+from provisioner.core.views.overview import Alive, Live, Machines, Server, Top
 from provisioner.core.views.receipt import Receipt
 from provisioner.core.views.run import Attempt, Run, RunRecipe, Status
 from provisioner.core.views.token import Audit, Token
@@ -133,6 +133,29 @@ def top() -> Top:
         run(), from_records.machine(_MACHINE), "command", moment(AT + 90), None, None, {"output": 8}, 0.01, 0.01
     )
     return Top(moment(AT), {State.RUNNING: 1}, 1, 0.4, 0, (), (), "", 0, (live,))
+
+
+def machines() -> Machines:
+    alive = Alive(
+        machine=from_records.machine(_MACHINE),
+        bound_at=moment(AT),
+        lifetime_ends_at=moment(AT + 86400),
+        run=RUN.id,
+        job=RUN.job_name,
+        owner=RUN.owner,
+        attempt=1,
+        rank=0,
+        state=State.RUNNING,
+        waits=False,
+        step="command",
+        heard_at=moment(AT + 90),
+        silent_since=None,
+        notice_at=None,
+        dollars_at_least=0.01,
+        dollars_at_most=0.01,
+        disk_dollars_at_most=0.001,
+    )
+    return Machines(moment(AT), (alive,), 0)
 
 
 def server() -> Server:

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.states import State
-from provisioner.core.views.overview import Top
+from provisioner.core.views.overview import Machines, Top
 from provisioner.core.views.pages import key_in
 from provisioner.core.views.receipt import Receipt
 from provisioner.core.views.run import Run, RunRecipe, Runs, Status
@@ -95,3 +95,14 @@ def stop_run(control: Acting, run: RunName) -> Response:
 def get_top(control: Acting, limit: Limit = 50) -> Response:
     """Show unfinished runs: the numbers of all runs and machines, and details of at most `limit` runs."""
     return shown(control.runs.overview(limit))
+
+
+@router.get(
+    "/machines", operation_id="list_machines", tags=["runs"], responses=answers(Machines, example=examples.machines())
+)
+def list_machines(control: Acting, limit: Limit = 50) -> Response:
+    """List the machines of unfinished runs, those first that need attention, with their cost so far.
+
+    An admin gets all machines of the installation that are not terminated.
+    """
+    return shown(control.runs.machines(limit))
