@@ -11,6 +11,7 @@ from provisioner.adapters.remote.calls import Calls, Query
 from provisioner.core.not_found import no_token
 from provisioner.core.views.pages import key_of
 from provisioner.core.views.token import Audit, Audits, NewToken, Token, Tokens
+from provisioner.ports.control.tokens import EVERY, AuditFilter
 from provisioner.ports.store import Key
 
 #: Maximum number of audit records of a page.
@@ -36,10 +37,10 @@ class RemoteTokens:
             raise no_token(id)
         return self._calls.ask(Token, "DELETE", f"/api/tokens/{id}")
 
-    def audit(self, limit: int = 50, before: Key | None = None) -> Audits:
+    def audit(self, limit: int = 50, before: Key | None = None, which: AuditFilter = EVERY) -> Audits:
         found, cursor = list[Audit](), key_of(*before) if before else None
         while (wanted := min(limit - len(found), PAGE)) > 0:
-            query: Query = [("limit", wanted), *([("cursor", cursor)] if cursor else [])]
+            query: Query = [("limit", wanted), *which.query(), *([("cursor", cursor)] if cursor else [])]
             page = self._calls.ask(Audits, "GET", "/api/audit", query)
             found += page.entries
             cursor = page.next_key

@@ -369,9 +369,8 @@ def new_token(item: callers.Token, secret: str, now: float) -> NewToken:
     return NewToken(**vars(token(item, now)), token=secret)
 
 
-def audits(items: Sequence[callers.Audit], limit: int) -> Audits:
-    """Return the page of audit records; `limit` is the number of records that was requested."""
-    last = items[-1] if len(items) == limit else None
+def audits(items: Sequence[callers.Audit], last: callers.Audit | None) -> Audits:
+    """Return the page of audit records; the next page begins after `last`, or there is none."""
     return Audits(tuple(map(audit, items)), key_of(last.at, last.id) if last else None)
 
 

@@ -7,7 +7,22 @@ from starlette.responses import Response
 
 from provisioner.faces.api.app import unrouted
 from provisioner.faces.page import login, routing, static_files
-from provisioner.faces.page.routes import job, jobs, lines, reports, run, run_commands, runs, start
+from provisioner.faces.page.routes import (
+    audit,
+    docs,
+    job,
+    jobs,
+    lines,
+    machines,
+    queue,
+    reports,
+    run,
+    run_commands,
+    runs,
+    start,
+    theme,
+    tokens,
+)
 
 #: One router for each module of routes.
 ROUTERS = (
@@ -19,6 +34,12 @@ ROUTERS = (
     run.router,
     run_commands.router,
     runs.router,
+    queue.router,
+    machines.router,
+    tokens.router,
+    audit.router,
+    docs.router,
+    theme.router,
     reports.router,
     static_files.router,
 )

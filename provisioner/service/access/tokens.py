@@ -5,8 +5,9 @@ import hmac
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 
-from provisioner.core.access.callers import Caller, Token
+from provisioner.core.access.callers import Audit, Caller, Token
 from provisioner.core.access.throttle import Denials
 from provisioner.core.errors import Conflict, Denied, Forbidden, Invalid, TooMany
 from provisioner.core.not_found import no_token
@@ -16,6 +17,7 @@ from provisioner.core.views import from_records
 from provisioner.core.views.token import Audits, NewToken
 from provisioner.core.views.token import Token as View
 from provisioner.ports.clock import Clock
+from provisioner.ports.control.tokens import EVERY, AuditFilter
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import Key, Store
 from provisioner.service.recorder import Recorder
@@ -32,6 +34,8 @@ MOST_PROVEN = 10_000
 BELIEVED = 0.1
 #: Maximum number of characters of a note.
 LONGEST_NOTE = 200
+#: Number of audit records that one request with a filter reads.
+LOOKED = 5000
 TRIES = 20
 
 
@@ -156,9 +160,16 @@ class Tokens:
             return from_records.token(saved, self._clock.now())
         raise Conflict(f"other processes keep changing token {id}: try again")
 
-    def audit(self, limit: int = 50, before: Key | None = None) -> Audits:
+    def audit(self, limit: int = 50, before: Key | None = None, which: AuditFilter = EVERY) -> Audits:
         self._check_admin()
-        return from_records.audits(self._store.audit(limit, before), limit)
+        if which == EVERY:
+            found = self._store.audit(limit, before)
+            return from_records.audits(found, found[-1] if len(found) == limit else None)
+        looked = self._store.audit(LOOKED, before)
+        found = tuple(islice((each for each in looked if _matches(each, which)), limit))
+        if len(found) == limit:
+            return from_records.audits(found, found[-1])
+        return from_records.audits(found, looked[-1] if len(looked) == LOOKED else None)
 
     def _save(self, token: Token, what: str) -> Token:
         records: list[Record] = [token, self._recorder.audit(self._caller, what, token.owners[0], token.id)]
@@ -167,6 +178,15 @@ class Tokens:
     def _check_admin(self) -> None:
         if not self._caller.admin:
             raise Forbidden("only an admin may do this")
+
+
+def _matches(each: Audit, which: AuditFilter) -> bool:
+    return (
+        which.who in ("", each.who)
+        and which.what in ("", each.what)
+        and which.owner in ("", each.owner)
+        and each.target.startswith(which.target)
+    )
 
 
 def _digest(secret: str) -> str:

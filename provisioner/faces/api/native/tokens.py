@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
@@ -13,8 +13,12 @@ from provisioner.faces.api.http.answers import shown
 from provisioner.faces.api.http.caller import Acting
 from provisioner.faces.api.http.document import answers
 from provisioner.faces.api.native.runs import Cursor, Limit
+from provisioner.ports.control.tokens import AuditFilter
 
 router = APIRouter(tags=["access"])
+
+
+Word = Annotated[str, Query(max_length=200, description="Only changes that have exactly this.")]
 
 
 class Wanted(BaseModel):
@@ -74,6 +78,17 @@ def revoke_token(
 @router.get(
     "/audit", operation_id="list_audit", responses=answers(Audits, 403, example=Audits((examples.audit(),), None))
 )
-def list_audit(control: Acting, limit: Limit = 50, cursor: Cursor = "") -> Response:
-    """List the changes, the newest first: who made each, and from which address."""
-    return shown(control.tokens.audit(limit, key_in(cursor)))
+def list_audit(
+    control: Acting,
+    limit: Limit = 50,
+    cursor: Cursor = "",
+    who: Word = "",
+    what: Word = "",
+    owner: Word = "",
+    target: Annotated[str, Query(max_length=200, description="Only changes whose target begins with it.")] = "",
+) -> Response:
+    """List the changes, the newest first: who made each, and from which address.
+
+    With a filter, a page may have fewer changes than `limit` although more follow: the last page has no `next_key`.
+    """
+    return shown(control.tokens.audit(limit, key_in(cursor), AuditFilter(who, what, owner, target)))

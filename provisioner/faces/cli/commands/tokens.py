@@ -6,8 +6,11 @@ import typer
 
 from provisioner.core.errors import Invalid
 from provisioner.core.recipe import duration
+from provisioner.core.views.pages import key_in
+from provisioner.core.views.token import Audit
 from provisioner.faces.cli import session
 from provisioner.faces.cli.terminal import screen, streams
+from provisioner.ports.control.tokens import AuditFilter
 
 app = typer.Typer(
     name="token",
@@ -76,10 +79,21 @@ def revoke(context: typer.Context, id: TokenId, as_json: session.Json = False) -
 def audit(
     context: typer.Context,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="Maximum number of changes.")] = 50,
+    who: Annotated[str, typer.Option(metavar="ID", help="Only changes by this token, local:USER or schedule.")] = "",
+    what: Annotated[str, typer.Option(metavar="WHAT", help="Only changes of this kind, such as start.")] = "",
+    owner: Annotated[str, typer.Option(metavar="O", help="Only changes of this owner's things.")] = "",
+    target: Annotated[str, typer.Option(metavar="TEXT", help="Only of targets that begin with TEXT.")] = "",
     as_json: session.Json = False,
 ) -> None:
     """Show who changed what, when, and from where."""
-    found = session.control(context).tokens.audit(limit).entries
+    service, which = session.control(context).tokens, AuditFilter(who, what, owner, target)
+    found, after = list[Audit](), None
+    while len(found) < limit:
+        page = service.audit(limit - len(found), after, which)
+        found += page.entries
+        after = key_in(page.next_key)
+        if after is None:
+            break
     if as_json:
         screen.put_view(found)
     else:

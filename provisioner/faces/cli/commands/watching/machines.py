@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from provisioner.core.units import ago, duration
 from provisioner.core.views.overview import Alive
-from provisioner.core.views.units import ago, duration
 from provisioner.faces.cli import session
 from provisioner.faces.cli.terminal import screen, streams
 
