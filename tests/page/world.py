@@ -66,6 +66,8 @@ class World:
             "token": ["0" * 12],
             # Of a live part; the tests also open the parts that pages name.
             "name": ["now"],
+            "topic": ["lists", "how-it-works"],
+            "picture": ["map.svg"],
         }
 
     def token(self, server: Server) -> str:

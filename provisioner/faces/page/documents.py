@@ -49,6 +49,12 @@ class Document:
     #: The first one is the page's title, with the text below it.
     sections: tuple[Section, ...]
 
+    @property
+    def summary(self) -> str:
+        """What the page is about: the names of its parts, or its beginning."""
+        parts = [section.heading for section in self.sections if section.level == 2]
+        return " · ".join(parts) or (self.sections[0].text if self.sections else "")
+
 
 @dataclass(frozen=True)
 class Hit:
@@ -194,5 +200,7 @@ def _excerpt(text: str, pattern: str) -> tuple[str, ...]:
     if at:
         at = text.find(" ", at) + 1
     end = at + BEFORE + AFTER
+    # Whole words only.
+    end = len(text) if end >= len(text) else max(text.rfind(" ", at, end), at)
     piece = ("… " if at else "") + text[at:end] + (" …" if len(text) > end else "")
     return tuple(re.split(f"({pattern})", piece, flags=re.IGNORECASE))

@@ -23,9 +23,9 @@ def docs(visit: Visiting, q: Annotated[str, Query(max_length=200)] = "") -> Resp
     return visit.page("docs.html", pages=pages, q=q, hits=documents.search(q))
 
 
-@router.get("/docs/pictures/{name}")
-def picture(visit: Visiting, name: Name) -> Response:  # noqa: ARG001 - pictures need a session as the pages do
-    path = documents.picture(name)
+@router.get("/docs/pictures/{picture}")
+def show_picture(visit: Visiting, picture: Name) -> Response:  # noqa: ARG001 - pictures need a session as pages do
+    path = documents.picture(picture)
     return Response(path.read_bytes(), media_type=KINDS[path.suffix], headers=HEADERS)
 
 

@@ -12,7 +12,7 @@ from provisioner.core.recipe import duration
 from provisioner.core.views.token import NewToken
 from provisioner.faces.api.http.answers import refusal
 from provisioner.faces.page.routing import page_router
-from provisioner.faces.page.visitor import Changing, Visit, Visiting
+from provisioner.faces.page.visitor import Changing, Visit, Visiting, is_secure
 
 router = page_router()
 
@@ -63,4 +63,6 @@ def _page(
     visit: Visit, given: Mapping[str, str], *, made: NewToken | None = None, trouble: str = "", status: int = 200
 ) -> Response:
     found = visit.control.tokens.all()
-    return visit.page("tokens.html", status, tokens=found, given=given, made=made, trouble=trouble, lifetimes=LIFETIMES)
+    base = f"{'https' if is_secure(visit.request) else 'http'}://{visit.request.headers.get('host', '')}"
+    values = {"tokens": found, "given": given, "made": made, "trouble": trouble, "lifetimes": LIFETIMES, "base": base}
+    return visit.page("tokens.html", status, **values)

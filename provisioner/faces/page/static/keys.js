@@ -7,7 +7,8 @@ const PAGES = { j: "/jobs", r: "/runs", q: "/queue", m: "/machines", u: "/usage"
 /** Milliseconds for the second key after g. */
 const SECOND = 1500;
 const dialog = document.getElementById("keys");
-let begun = 0;
+/** When g was pressed. */
+let begun = -SECOND;
 
 /** Storage may be blocked in a browser; then the keys are on. */
 function stored(change) {
@@ -63,7 +64,7 @@ function click(key) {
 
 function used(key) {
   if (performance.now() - begun < SECOND) {
-    begun = 0;
+    begun = -SECOND;
     return go(key);
   }
   switch (key) {
