@@ -20,7 +20,8 @@ WHATS = (
     *("apply", "delete", "schedule", "unschedule", "start", "stop", "stop command", "rerun", "upload", "takeover"),
     *("create token", "revoke token", "bake AMI", "use AMI", "delete AMI"),
 )
-Word = Annotated[str, Query(max_length=200)]
+#: Links to a filter have whole names, however long an older version let them be.
+Word = Annotated[str, Query(max_length=4000)]
 
 
 @router.get("/audit")
