@@ -19,6 +19,9 @@ from tests.api.served import Server
 from tests.page.conftest import visitor
 from tests.support import samples
 
+#: Seconds that a page shows as `5 h` and some minutes, however slow the test is.
+AWHILE = 5.5 * 3600
+
 
 def text_of(html: str) -> str:
     """Return what a page says in its <main>, in one line."""
@@ -33,24 +36,26 @@ def put(site: Server, *records: Record) -> None:
 def busy(site: Server) -> Server:
     """Return a server with two waiting runs of Ann's and one of Bob's, and a machine of each kind of Ann's."""
     now = site.service.operator.now()
-    tried = (Tried("spot g5.xlarge us-east-1a", "InsufficientInstanceCapacity", now - 40),)
-    dry = samples.run("d" * 32, job_name="dry", owner="ann", created_at=now - 900, waiting=Waiting.CAPACITY)
-    dry = replace(dry, waiting_for="no capacity in any zone", next_try_at=now + 3600, tried=tried)
+    tried = (Tried("spot g5.xlarge us-east-1a", "InsufficientInstanceCapacity", now - AWHILE),)
+    dry = samples.run("d" * 32, job_name="dry", owner="ann", created_at=now - AWHILE, waiting=Waiting.CAPACITY)
+    dry = replace(dry, waiting_for="no capacity in any zone", next_try_at=now + AWHILE, tried=tried)
     asked = samples.run("e" * 32, job_name="asked", owner="ann", created_at=now - 60, waiting=Waiting.OPERATOR)
     asked = replace(asked, waiting_for="AWS has not verified the account", next_try_at=now + 60)
     records: list[Record] = [dry, asked, samples.run("f" * 32, job_name="secret", owner="bob", created_at=now)]
     for number, name in enumerate(("fine", "silent", "noticed", "kept")):
-        id, begun = f"{number:032x}", now - 1000 * (number + 1)
+        id, begun = f"{number:032x}", now - AWHILE - number
         heard = now - 2 * SILENT if name == "silent" else now - 1
-        notice = Notice(now + 90, now - 5) if name == "noticed" else None
+        notice = Notice(now + 119, now - 5) if name == "noticed" else None
         report = samples.report(Step.COMMAND, began=begun, at=heard, notice=notice)
-        node = samples.node(id=f"{id}.1.0", run=id, instance_id=f"i-{name}", report=report, reported_at=heard)
+        node = samples.node(
+            id=f"{id}.1.0", run=id, instance_id=f"i-{name}", report=report, reported_at=heard, bound_at=begun
+        )
         price = None if name == "noticed" else Price(3.6, "test", now)
         machine = samples.machine(id=f"i-{name}", launch_time=begun, state=MachineState.RUNNING, price=price)
         records += [
             samples.at_work(id=id, job_name=name, owner="ann", created_at=begun),
             node,
-            replace(machine, lifetime=10_000.0, running_at=begun),
+            replace(machine, lifetime=100_000.0, running_at=begun),
         ]
     put(site, *records, samples.machine(id="i-builder", launch_time=now - 300))
     return site
@@ -60,9 +65,11 @@ def test_queue_says_why_a_run_waits_what_was_tried_and_when_it_is_tried_next(bus
     with visitor(busy, "ann") as ann:
         text = text_of(ann.get("/queue").text)
     assert "1 run capacity next try in" in text
-    assert "ann/dry dddddddddddd queued triggered 15 min" in text
-    assert "capacity : no capacity in any zone Next try in 59 min" in text
-    assert "1 refused offer What was tried Answer When spot g5.xlarge us-east-1a InsufficientInstanceCapacity 4" in text
+    assert "ann/dry dddddddddddd queued triggered 5 h" in text
+    assert "capacity : no capacity in any zone Next try in 5 h" in text
+    assert (
+        "1 refused offer What was tried Answer When spot g5.xlarge us-east-1a InsufficientInstanceCapacity 5 h" in text
+    )
     assert text.index("AWS has not verified the account") < text.index("ann/dry"), "first, what the operator must do"
     assert "secret" not in text, "it is another owner's"
 
@@ -92,9 +99,9 @@ def test_machines_show_state_lifetime_and_cost_so_far(busy: Server) -> None:
         text.index(f"ann/{name}") for name in ("silent", "noticed", "kept", "fine")
     )
     assert "4 machines billed, $10.80 an hour, and 1 of unknown price" in text
-    assert "silent last report 6 min" in text
-    assert "interruption notice ends in 1 min" in text
-    assert "running command 16 min 40 s of at most 2 h 46 min" in text.replace("41 s", "40 s").replace("42 s", "40 s")
+    assert "silent last report" in text
+    assert "interruption notice ends in" in text
+    assert re.search(r"running command 5 h \d+ min of at most 1 d 3 h", text)
     assert "price unknown" in text
     assert "i-builder" not in text, "only an admin sees machines without a run"
 
