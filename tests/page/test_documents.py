@@ -5,7 +5,8 @@ import re
 import pytest
 
 from provisioner.core.errors import NotFound
-from provisioner.faces.page.documents import PAGES, document, picture, rendered, search, topics
+from provisioner.faces.page.documents import document, rendered, search
+from provisioner.faces.page.topics import PAGES, picture, topics
 
 
 @pytest.mark.parametrize("topic", topics())

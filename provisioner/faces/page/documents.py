@@ -1,29 +1,22 @@
-"""Read the pages of the documentation, render them as HTML, and search them.
+"""Render the pages of the documentation as HTML, and search them.
 
 Raw HTML in a page is shown as text. A link leads to another page, to a part of a page, or to http: or https:; any other
 link is shown without its target.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import PurePosixPath
 
-from provisioner.core.errors import NotFound
-from provisioner.core.suggestions import did_you_mean
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from markupsafe import Markup
 
-# `provision docs` prints the text of pages, and needs neither module.
-if TYPE_CHECKING:
-    from markdown_it.token import Token
-    from markupsafe import Markup
+from provisioner.faces.page.topics import source_of, topics
 
-#: One Markdown file for each topic; the first line is its title.
-PAGES = Path(__file__).parents[2] / "docs"
 #: Maximum number of sections that a search shows, and of words that it looks for.
 HITS, WORDS = 30, 8
 #: Number of characters around the first word that was found.
@@ -66,32 +59,6 @@ class Hit:
     excerpt: tuple[str, ...]
 
 
-def topics() -> Mapping[str, Path]:
-    """Return the files of the pages by topic."""
-    return {path.stem: path for path in sorted(PAGES.glob("*.md"))}
-
-
-def title_of(path: Path) -> str:
-    """Return the title of a page."""
-    return path.read_text().partition("\n")[0].removeprefix("# ")
-
-
-def source_of(topic: str) -> str:
-    """Return the Markdown of a page; raises NotFound."""
-    pages = topics()
-    if topic not in pages:
-        raise NotFound(f"no page {topic!r}{did_you_mean(topic, pages)}; `provision docs` lists the pages")
-    return pages[topic].read_text()
-
-
-def picture(name: str) -> Path:
-    """Return the file of a picture of the documentation; raises NotFound."""
-    for path in (PAGES / "pictures").iterdir():
-        if path.name == name and path.suffix in (".svg", ".png"):
-            return path
-    raise NotFound(f"no picture {name!r}")
-
-
 @functools.cache
 def document(topic: str) -> Document:
     """Return a page as HTML; raises NotFound."""
@@ -100,9 +67,6 @@ def document(topic: str) -> Document:
 
 def rendered(topic: str, text: str) -> Document:
     """Return the page with this Markdown as HTML."""
-    from markdown_it import MarkdownIt
-    from markupsafe import Markup
-
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(text)
     sections = tuple(_sections(tokens))
@@ -161,7 +125,7 @@ def _lead(tokens: Sequence[Token]) -> None:
     """Turn links and pictures into addresses of the page."""
     for token in tokens:
         if token.type == "image":
-            name = Path(str(token.attrs["src"])).name
+            name = PurePosixPath(str(token.attrs["src"])).name
             token.attrSet("src", f"/docs/pictures/{name}")
         elif token.type == "link_open":
             href = _address(str(token.attrs["href"]))

@@ -6,7 +6,7 @@ import typer
 
 from provisioner.core.errors import NotFound
 from provisioner.faces.cli.terminal import streams
-from provisioner.faces.page.documents import source_of, title_of, topics
+from provisioner.faces.page.topics import source_of, title_of, topics
 
 
 def docs(

@@ -29,12 +29,13 @@ def machines(
     if not found.machines:
         streams.say("no machines")
     head = ("MACHINE", "TYPE", "ZONE", "STATE", "RUN", "JOB", "AGE", "ENDS WITHIN", "COST $", "HEARD")
-    streams.table(head, [_row(each, found.at) for each in found.machines])
+    streams.table(head, [row(each, found.at) for each in found.machines])
     if found.more:
         streams.say(f"{found.more:,} more: add --limit")
 
 
-def _row(each: Alive, now: float) -> tuple[str, ...]:
+def row(each: Alive, now: float) -> tuple[str, ...]:
+    """Return the machine's cell for each column."""
     machine = each.machine
     return (
         machine.id,
