@@ -14,7 +14,7 @@ from provisioner.core.protocol.words import Step
 from provisioner.core.run.machines.silence import SILENT
 from provisioner.core.run.records import Record, Tried
 from provisioner.core.run.states import Waiting
-from provisioner.faces.page.routes.audit import PAGE
+from provisioner.faces.page.routes.access.audit import PAGE
 from tests.api.served import Server
 from tests.page.conftest import visitor
 from tests.support import samples

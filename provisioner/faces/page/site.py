@@ -8,7 +8,6 @@ from starlette.responses import Response
 from provisioner.faces.api.app import unrouted
 from provisioner.faces.page import login, routing, static_files
 from provisioner.faces.page.routes import (
-    audit,
     docs,
     job,
     jobs,
@@ -21,8 +20,8 @@ from provisioner.faces.page.routes import (
     runs,
     start,
     theme,
-    tokens,
 )
+from provisioner.faces.page.routes.access import audit, tokens
 
 #: One router for each module of routes.
 ROUTERS = (
