@@ -97,6 +97,11 @@ class _Markup(HTMLParser):
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
+def is_page(text: str) -> bool:
+    """Return whether the text is a whole page, and not a part of one, or data."""
+    return text.lstrip().lower().startswith("<!doctype html>")
+
+
 def faults_of(html: str) -> list[str]:
     """Return what a page's text must not have: markup or addresses that came from a text, and control characters."""
     parser = _Markup()

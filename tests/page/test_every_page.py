@@ -1,4 +1,4 @@
-"""Every page in Chromium: accessible in both themes and on a phone, without jumps, and usable without JavaScript."""
+"""Every page in Chromium: accessible in both themes and on a phone, and without jumps."""
 
 import pytest
 from playwright.sync_api import Browser
@@ -7,11 +7,9 @@ from tests.api.served import Server
 from tests.page import axe
 from tests.page.browser import WIDTHS, Window
 from tests.page.conftest import visitor, window
-from tests.page.every_page import READS, Address, addresses, links_of
+from tests.page.every_page import READS, Address, addresses, is_page
 from tests.page.world import World, populate
 
-#: Pages, without their live parts and without what scripts request.
-PAGES = [route for route in READS if "/parts/" not in route]
 #: How much the content may move by itself while a page loads and updates ("Cumulative Layout Shift"; web.dev counts 0.1
 #: as good).
 MOST_SHIFT = 0.1
@@ -27,10 +25,10 @@ def world(site: Server) -> World:
 
 
 def pages(site: Server, world: World, route: str) -> list[Address]:
-    """Return those addresses of the route that are pages."""
+    """Return those addresses of the route that are whole pages."""
     found = addresses(world, route, "GET")
     with visitor(site, "root", admin=True) as admin:
-        return [each for each in found if admin.get(each.path).headers.get("content-type", "").startswith("text/html")]
+        return [each for each in found if is_page(admin.get(each.path).text)]
 
 
 def settle(found: Window) -> None:
@@ -39,11 +37,12 @@ def settle(found: Window) -> None:
     found.page.wait_for_load_state("networkidle")
 
 
-@pytest.mark.parametrize("route", PAGES)
+@pytest.mark.parametrize("route", READS)
 def test_page_is_accessible_and_does_not_jump(chromium: Browser, site: Server, world: World, route: str) -> None:
     faults = {}
+    several = pages(site, world, route)
     with window(chromium, site, "root", admin=True) as found:
-        for address in pages(site, world, route):
+        for address in several:
             found.page.set_viewport_size({"width": WIDTHS["desk"], "height": 900})
             found.page.emulate_media(color_scheme="light")
             found.open(address.path)
@@ -58,16 +57,3 @@ def test_page_is_accessible_and_does_not_jump(chromium: Browser, site: Server, w
             if wider := found.page.evaluate(WIDER):
                 faults[address.path, "dark, phone"].append(f"the page is {wider} px wider than the screen")
     assert {where: told for where, told in faults.items() if told} == {}
-
-
-@pytest.mark.parametrize("route", PAGES)
-def test_links_lead_to_pages(site: Server, world: World, route: str) -> None:
-    broken = {}
-    with visitor(site, "root", admin=True) as admin:
-        for address in pages(site, world, route):
-            for link in links_of(admin.get(address.path).text):
-                # Files to download may be large.
-                with admin.client.stream("GET", link) as answer:
-                    if answer.status_code >= 400:
-                        broken[address.path, link] = answer.status_code
-    assert broken == {}
