@@ -31,6 +31,7 @@ from provisioner.core.errors import Invalid, LimitReached, Transient, WrongStore
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.jobs import Job
 from provisioner.core.run.records import Event, KnownMachine, Launch, Live, Node, Record, Run
+from provisioner.core.run.states import State
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import NEWEST, Key, Lease, RunFilter
 
@@ -259,6 +260,9 @@ class SqlStore(ListQueries, UsageQueries, HistoryQueries):
         for name, column in tables.FILTERED.items():
             if wanted := getattr(which, name):
                 query = query.where(col(column) == wanted if isinstance(wanted, str) else col(column).in_(wanted))
+        if which.states and State.DONE not in which.states:
+            # Unfinished runs are found in an index of their own, however many runs have ended.
+            query = query.where(col(row.done).is_(False))
         return self.find(Run, query.limit(which.limit))
 
     def outcomes(self) -> Mapping[Outcome, int]:
