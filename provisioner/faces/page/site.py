@@ -12,6 +12,7 @@ from provisioner.faces.page.routes import (
     job,
     jobs,
     lines,
+    log,
     machines,
     queue,
     reports,
@@ -27,6 +28,7 @@ from provisioner.faces.page.routes.access import audit, tokens
 ROUTERS = (
     start.router,
     lines.router,
+    log.router,
     login.router,
     jobs.router,
     job.router,

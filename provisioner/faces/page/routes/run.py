@@ -5,8 +5,9 @@ from typing import Annotated
 from fastapi import Path, Query
 from starlette.responses import Response
 
-from provisioner.core.errors import NotFound
+from provisioner.core.errors import CloudError, NotFound
 from provisioner.faces.api.http.caller import RunName
+from provisioner.faces.page.log_panel import Panel, panel_of
 from provisioner.faces.page.render import HEADERS
 from provisioner.faces.page.routing import page_router
 from provisioner.faces.page.run.inputs import as_yaml
@@ -26,7 +27,7 @@ def _page_of(visit: Visit, run: str, ranks: int = 0) -> RunPage:
 
 @router.get("/run/{run}")
 async def run_page(visit: Visiting, run: RunName, ranks: FirstRank = 0) -> Response:
-    # The section of a list reads the bucket.
+    # The log and the section of a list read the bucket.
     return await visit.server.readers.read(visit.caller.name, _run_page, visit, run, ranks)
 
 
@@ -39,11 +40,20 @@ def _run_page(visit: Visit, run: str, ranks: int) -> Response:
         "run.html",
         title=f"{page.run.outcome or page.run.state}: {page.run.job}",
         page=page,
+        log=_log(visit, page),
         sections=[section for section in SECTIONS if section.applies(page)],
         happens=HAPPENS,
         query=f"?ranks={ranks}" if ranks else "",
         rerun_key=visit.server.ids.new(),
     )
+
+
+def _log(visit: Visit, page: RunPage) -> Panel | None:
+    """Return the panel with the log, or None if the bucket cannot be read now: then the page shows the rest."""
+    try:
+        return panel_of(visit, page.status, f"/run/{page.run.id}")
+    except CloudError:
+        return None
 
 
 @router.get("/run/{run}/parts/{name}")
