@@ -8,7 +8,20 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from scripts.benchmarks import attacks, commands, gangs, hour, lists, logs, machines, scale, serving, slots, triggers
+from scripts.benchmarks import (
+    attacks,
+    commands,
+    gangs,
+    hour,
+    lists,
+    log_lines,
+    logs,
+    machines,
+    scale,
+    serving,
+    slots,
+    triggers,
+)
 from scripts.benchmarks.figures import Figure, line, moved, read
 
 Measure = Callable[[Path, bool], Iterator[Figure]]
@@ -23,6 +36,7 @@ MEASURES: tuple[Measure, ...] = (
     gangs.gang,
     logs.throughput,
     logs.slowdown,
+    log_lines.log_lines,
     scale.idle,
     scale.busy,
     hour.hour,

@@ -19,6 +19,7 @@ from provisioner.core.run.records import Assignment, Record, Run
 from provisioner.core.run.work_order import recipe_of
 from provisioner.ports.store import Store
 from provisioner.service.control_loop.log_copies import PAGE, Copying, LongLogs
+from provisioner.service.control_loop.log_indexes import LogIndexes
 from provisioner.service.installation import Installation
 
 #: Maximum number of seconds for which one pass empties mailboxes.
@@ -31,6 +32,7 @@ class Archive:
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
         self._long = LongLogs()
+        self._indexes = LogIndexes(installation)
 
     def keep(self, run: Run, held: Assignment) -> Sequence[Record]:
         """Copy the node's log, or one step of a long log, and then its result.
@@ -47,6 +49,7 @@ class Archive:
             key = archive.console_key(node.run, node.attempt, node.rank)
             self._installation.bucket.put(key, held.machine.console.encode())
         now = self._installation.now()
+        self._indexes.add(replace(node, archived_at=now), manifest)
         events = [
             story.log_incomplete(run, node, stream, part.missing_from, now)
             for stream, part in manifest.streams.items()
@@ -69,6 +72,10 @@ class Archive:
                 self._long.step(folder, copying)
                 return True
         return False
+
+    def index(self) -> bool:
+        """Make the next step of an index of an archived log; return False if none waits."""
+        return self._indexes.step()
 
     def copy(
         self,

@@ -180,7 +180,7 @@ class Loop:
                 if this_pass and this_pass.outrun > 1:
                     self._gather(until)
                 else:
-                    spare = self._reconciler.copy_logs if this_pass else nothing
+                    spare = self._reconciler.use_spare_time if this_pass else nothing
                     self._rest(min(left, self._pause(this_pass)), until, self._last_seen(this_pass), spare)
         finally:
             self.release()

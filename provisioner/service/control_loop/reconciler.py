@@ -237,6 +237,18 @@ class Reconciler:
         self._copied = self._copied or copied
         return copied
 
+    def use_spare_time(self) -> bool:
+        """Copy a part of a long log, or else index a part of an archived one; return False if there is nothing to do.
+
+        For use between the passes of a daemon.
+        """
+        if self.copy_logs():
+            return True
+        try:
+            return self._archive.index()
+        except Exception:  # noqa: BLE001 - the stream's first reader makes its index, and sees the error
+            return True
+
     def _collect_groups(self, current: Pass) -> None:
         """Delete spare placement groups, if this pass has listed the machines.
 

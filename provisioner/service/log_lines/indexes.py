@@ -25,10 +25,8 @@ from provisioner.service.log_lines.content import PIECE, Content, found_all
 
 #: Least seconds between two listings of a stream that is written, for all its readers together.
 LOOK_EVERY = 0.2
-#: Seconds for which one call extends an index, and bytes that it reads at most.
-EXTENDING, EXTENDED_MOST = 1.0, 1 << 30
-#: Number of reads at the same time: 32 MiB in memory.
-AT_ONCE = 8
+#: Seconds for which one call extends an index, and the number of reads at the same time: 32 MiB in memory.
+EXTENDING, AT_ONCE = 1.0, 8
 #: An index is stored if its stream has as many bytes or chunks. A shorter stream is read again in a few reads.
 STORED_BYTES, STORED_CHUNKS = 1 << 20, 64
 #: Maximum number of bytes of a stored index: 40 bytes for each of CHUNKS_MOST chunks and 16 for each mark, compressed.
@@ -61,10 +59,14 @@ class _State:
 class Indexes:
     """The indexes of all streams that this process reads. Methods may be called concurrently."""
 
-    def __init__(self, bucket: Bucket, pool: Pool, clock: Clock) -> None:
+    def __init__(
+        self, bucket: Bucket, pool: Pool, clock: Clock, extending: float = EXTENDING, piece: int = PIECE
+    ) -> None:
+        """One call extends an index for `extending` seconds; each read has at most `piece` bytes."""
         self._bucket = bucket
         self._pool = pool
         self._clock = clock
+        self._extending, self._piece = extending, piece
         #: The stream that was used last comes last.
         self._states: OrderedDict[tuple[str, int, int, str], _State] = OrderedDict()
         #: One item for each thread that may begin to read a large part of a stream.
@@ -137,19 +139,18 @@ class Indexes:
         return _State(Index.of(kept or KeptStream(0, ()), state.index), archived=True)
 
     def _extended(self, state: _State, node: Node, stream: str) -> _State:
-        """Read on: a part that takes long only if few threads do so, and for at most EXTENDING seconds."""
+        """Read on for a while. Only few threads may do so for a long part."""
         left = state.index.size - state.index.covered
-        if left <= AT_ONCE * PIECE:
+        if left <= AT_ONCE * self._piece:
             return self._read(state, node, stream) if left else state
         with self.heavy() as free:
             return self._read(state, node, stream) if free else state
 
     def _read(self, state: _State, node: Node, stream: str) -> _State:
-        until, index = self._clock.elapsed() + EXTENDING, state.index.copy()
-        most = min(index.size, index.covered + EXTENDED_MOST)
+        until, index = self._clock.elapsed() + self._extending, state.index.copy()
         scan = partial(_scan, Content(self._bucket, self._pool, node, stream, index, over=False))
-        while index.covered < most:
-            for found in found_all(self._pool.map(scan, index.unread(AT_ONCE, PIECE))):
+        while index.covered < index.size:
+            for found in found_all(self._pool.map(scan, index.unread(AT_ONCE, self._piece))):
                 for block in found:
                     index.cover(block)
             if self._clock.elapsed() >= until:
@@ -157,12 +158,17 @@ class Indexes:
         return replace(state, index=index)
 
     def _store(self, state: _State, node: Node, stream: str) -> None:
-        if state.index.size >= STORED_BYTES or len(state.index.chunks) >= STORED_CHUNKS:
+        if is_stored(state.index.size, len(state.index.chunks)):
             try:
                 self._bucket.put(lines_key(*_id(node, stream)), state.index.encode())
             except CloudError:
                 # A reader needs the lines, not the stored index; another process will make it.
                 pass
+
+
+def is_stored(size: int, chunks: int) -> bool:
+    """Return whether the index of an archived stream with so many bytes and chunks is stored."""
+    return size >= STORED_BYTES or chunks >= STORED_CHUNKS
 
 
 def _scan(content: Content, read: Read) -> list[Block]:
