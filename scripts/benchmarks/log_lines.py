@@ -43,10 +43,7 @@ def log_lines(folder: Path, quick: bool) -> Iterator[Figure]:
 def _write(bucket: S3, attempt: int, size: int) -> None:
     """Put an archived log of lines of about 100 bytes; a line in its last tenth has the rare word."""
     chance = random.Random(1)
-    tails = [
-        f" loss {chance.random():.6f} lr {chance.random():.6f} grad {chance.random():.6f} tokens/s {'9' * chance.randrange(1, 30)}\n"
-        for _ in range(997)
-    ]
+    tails = [f" loss {chance.random():.6f} lr {chance.random():.6f} {'#' * chance.randrange(50)}\n" for _ in range(997)]
     chunks, written, number, rest = list[tuple[int, int]](), 0, 0, b""
     while written < size:
         while len(rest) < CHUNK:

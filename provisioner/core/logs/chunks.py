@@ -78,7 +78,7 @@ class Chunks:
         """Yield the parts of chunks with the bytes from one position to another, each of at most `most` bytes."""
         chunk = self.at(start)
         while start < end:
-            until = self._end(chunk)
+            until = self.end_of(chunk)
             skip = self.offsets[chunk] - self.keys[chunk] + start - self.positions[chunk]
             length = min(until, end, start + most) - start
             yield Read(self.keys[chunk], skip, length)
@@ -95,7 +95,7 @@ class Chunks:
         chunk = bisect_right(self.offsets, offset) - 1
         if chunk < 0:
             return 0
-        return min(self.positions[chunk] + offset - self.offsets[chunk], self._end(chunk))
+        return min(self.positions[chunk] + offset - self.offsets[chunk], self.end_of(chunk))
 
     def gaps(self, start: int, end: int) -> list[Gap]:
         """Return the gaps before the positions from `start` to `end`, without `end`."""
@@ -111,7 +111,7 @@ class Chunks:
         """Return the positions from `start` to `end`, without `end`, before which bytes are missing."""
         return [gap.position for gap in self.gaps(start, end)]
 
-    def _end(self, chunk: int) -> int:
+    def end_of(self, chunk: int) -> int:
         """Return the position after the last byte of a chunk."""
         return self.positions[chunk + 1] if chunk + 1 < len(self) else self.size
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 from provisioner.core.errors import Transient
 from provisioner.core.logs.chunks import Read
 from provisioner.core.logs.lines import Index
+from provisioner.core.run.machines.messages import CHUNK_MOST
 from provisioner.core.run.records import Node
 from provisioner.ports.bucket import Bucket
 from provisioner.ports.pool import Pool
@@ -14,8 +15,8 @@ from provisioner.service.log_lines.chunks import key
 
 T = TypeVar("T")
 
-#: Maximum number of bytes of one read.
-PIECE = 4 << 20
+#: Maximum number of bytes of one read: of the chunks as agents make them, one read gets one.
+PIECE = CHUNK_MOST
 
 
 class Moved(Transient):

@@ -21,12 +21,12 @@ from provisioner.ports.bucket import Bucket
 from provisioner.ports.clock import Clock
 from provisioner.ports.pool import Pool
 from provisioner.service.log_lines.chunks import chunks, key
-from provisioner.service.log_lines.content import PIECE, Content, found_all
+from provisioner.service.log_lines.content import Content, found_all
 
 #: Least seconds between two listings of a stream that is written, for all its readers together.
 LOOK_EVERY = 0.2
-#: Seconds for which one call extends an index, and the number of reads at the same time: 32 MiB in memory.
-EXTENDING, AT_ONCE = 1.0, 8
+#: Seconds for which one call extends an index, bytes of a read, and the number of reads at the same time.
+EXTENDING, PIECE, AT_ONCE = 1.0, 8 << 20, 4
 #: An index is stored if its stream has as many bytes or chunks. A shorter stream is read again in a few reads.
 STORED_BYTES, STORED_CHUNKS = 1 << 20, 64
 #: Maximum number of bytes of a stored index: 40 bytes for each of CHUNKS_MOST chunks and 16 for each mark, compressed.
@@ -59,14 +59,12 @@ class _State:
 class Indexes:
     """The indexes of all streams that this process reads. Methods may be called concurrently."""
 
-    def __init__(
-        self, bucket: Bucket, pool: Pool, clock: Clock, extending: float = EXTENDING, piece: int = PIECE
-    ) -> None:
-        """One call extends an index for `extending` seconds; each read has at most `piece` bytes."""
+    def __init__(self, bucket: Bucket, pool: Pool, clock: Clock, extending: float = EXTENDING, piece: int = 0) -> None:
+        """One call extends an index for `extending` seconds; each read has at most `piece` bytes, or PIECE."""
         self._bucket = bucket
         self._pool = pool
         self._clock = clock
-        self._extending, self._piece = extending, piece
+        self._extending, self._piece = extending, piece or PIECE
         #: The stream that was used last comes last.
         self._states: OrderedDict[tuple[str, int, int, str], _State] = OrderedDict()
         #: One item for each thread that may begin to read a large part of a stream.

@@ -78,7 +78,7 @@ def _lines(content: Content, first: int, count: int) -> list[Line]:
     index, starts = content.index, _starts(content, first, count)
     found: list[Line] = []
     shown = 0
-    for number, (start, end) in enumerate(_ranges(index, starts), first):
+    for number, (start, end) in enumerate(_ranges(index, starts)[:count], first):
         last = _bytes(content, starts, end - 1, end)
         ended = last == b"\n"
         line = _line(content, starts, number, start, end - ended)
