@@ -11,7 +11,7 @@ from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Tried, Verdict
 from provisioner.core.run.states import State, Waiting
 from provisioner.faces.page.run.sections import RANKS_MOST, SECTIONS
-from tests.api.served import Server
+from tests.api.served import Server, recipe
 from tests.page.conftest import Visitor, visitor
 from tests.page.stored import Stored, resumed, running, stored
 
@@ -189,16 +189,33 @@ def test_inputs_have_command_variables_and_the_whole_recipe(site: Server, ann: V
     page = ann.get(run.path).text
     assert "python train.py\n--epochs 3" in page
     assert "SEED 7" in words(page)
-    recipe = ann.get(f"{run.path}/recipe")
-    assert recipe.headers["content-type"] == "text/plain; charset=utf-8"
-    assert "SEED: '7'" in recipe.text
+    whole = ann.get(f"{run.path}/recipe")
+    assert whole.headers["content-type"] == "text/plain; charset=utf-8"
+    assert "SEED: '7'" in whole.text
+
+
+def test_inputs_of_the_start_are_marked(site: Server, ann: Visitor) -> None:
+    site.service.jobs.apply(recipe("marked", "ann", environment_variables={"A": "1", "B": "2"}), "the test's recipe")
+    run = site.service.runs.start("ann/marked", {"B": "3", "C": "4"}, "python train.py")
+    text = words(ann.get(f"/run/{run.id}").text)
+    changed = "command , environment_variables.B , environment_variables.C"
+    assert f"Changed at the start: {changed}" in text
+    assert "A 1 B 3 changed at the start C 4 changed at the start" in text
+    assert f'href="/job/{run.job_id}/revisions/1"' in ann.get(f"/run/{run.id}").text
+    site.service.runs.stop(run.id)
+
+
+def test_run_of_a_deleted_job_has_no_link_to_its_revision(site: Server, ann: Visitor) -> None:
+    page = ann.get(resumed(site).path).text
+    assert "revision 1" in words(page)
+    assert "/revisions/1" not in page
 
 
 def test_long_recipe_is_cut_in_the_page(site: Server, ann: Visitor) -> None:
     run = stored(site, recipe={"start_script": "echo line\n" * 10_000})
     page = ann.get(run.path).text
     assert len(page) < 40_000
-    assert "The recipe is longer:" in page
+    assert "The recipe is longer." in page
     assert ann.get(f"{run.path}/recipe").text.count("echo line") == 10_000
 
 

@@ -6,11 +6,11 @@ from fastapi import Path, Query
 from starlette.responses import Response
 
 from provisioner.core.errors import CloudError, NotFound
+from provisioner.core.history.texts import as_yaml
 from provisioner.faces.api.http.caller import RunName
 from provisioner.faces.page.log_panel import Panel, panel_of
 from provisioner.faces.page.render import HEADERS
 from provisioner.faces.page.routing import page_router
-from provisioner.faces.page.run.inputs import as_yaml
 from provisioner.faces.page.run.now import HAPPENS
 from provisioner.faces.page.run.sections import BY_NAME, SECTIONS, RunPage
 from provisioner.faces.page.visitor import Changing, Visit, Visiting
@@ -77,7 +77,7 @@ def _run_part(visit: Visit, run: str, name: str, ranks: int) -> Response:
 
 @router.get("/run/{run}/recipe")
 def run_recipe(visit: Visiting, run: RunName) -> Response:
-    return Response(as_yaml(visit.control.runs.recipe(run)), headers=HEADERS, media_type="text/plain")
+    return Response(as_yaml(visit.control.runs.recipe(run).recipe), headers=HEADERS, media_type="text/plain")
 
 
 @router.post("/run/{run}/stop")

@@ -1,11 +1,11 @@
-"""What a run executes, as the page shows it: the most important parts of its recipe, and the whole recipe as YAML."""
+"""What a run executes, as the page shows it: the most important parts of its recipe, and the recipe as YAML."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
+from provisioner.core.history.differences import changed_fields
+from provisioner.core.history.texts import short_yaml
 from provisioner.core.views.run import RunRecipe
 
 #: Maximum number of characters of the recipe, of a command and of a value that the page shows, and of rows.
@@ -15,34 +15,40 @@ RECIPE_MOST, COMMAND_MOST, VALUE_MOST, ROWS_MOST = 12_000, 4_000, 400, 100
 @dataclass(frozen=True)
 class Inputs:
     command: str
-    #: Name and value of each variable.
-    environment: tuple[tuple[str, str], ...]
+    #: Name and value of each variable, and whether the start changed it.
+    environment: tuple[tuple[str, str, bool], ...]
     #: Name and text of other parts: image, repositories, machine.
     facts: tuple[tuple[str, str], ...]
     recipe: str
     #: Whether the recipe is longer than what is shown.
     cut: bool
+    #: Names of the fields in which the run differs from its job's revision: inputs of its start.
+    changed: tuple[str, ...]
+    #: Whether the recipe of the job's revision is known.
+    known: bool
 
 
-def inputs_of(item: RunRecipe) -> Inputs:
+def inputs_of(item: RunRecipe, revision: Mapping[str, Any] | None) -> Inputs:
+    """Return the inputs; `revision` is the recipe of the job's revision, or None if it is unknown."""
     spec: Mapping[str, Any] = item.recipe.get("spec") or {}
     command = spec.get("command")
     if isinstance(command, list):
         command = f"a list of {len(command):,} commands"
     variables = spec.get("environment_variables") or {}
-    text = as_yaml(item)
+    text = short_yaml(item.recipe)
+    changed = changed_fields(revision.get("spec") or {}, spec) if revision else ()
+    ours = {name.removeprefix("environment_variables.") for name in changed}
     return Inputs(
         command=_cut(str(command or ""), COMMAND_MOST),
-        environment=tuple((str(name), _cut(str(value), VALUE_MOST)) for name, value in _first(variables.items())),
+        environment=tuple(
+            (str(name), _cut(str(value), VALUE_MOST), name in ours) for name, value in _first(variables.items())
+        ),
         facts=tuple(_facts(spec)),
         recipe=text[:RECIPE_MOST],
         cut=len(text) > RECIPE_MOST,
+        changed=changed[:ROWS_MOST],
+        known=revision is not None,
     )
-
-
-def as_yaml(item: RunRecipe) -> str:
-    """Return the recipe as YAML that `apply` accepts."""
-    return yaml.safe_dump(dict(item.recipe), sort_keys=False, allow_unicode=True, width=100)
 
 
 def _facts(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

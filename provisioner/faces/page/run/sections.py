@@ -3,11 +3,12 @@
 A section that changes while the run lives is fetched again by the browser, alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
-from provisioner.core.errors import CloudError
+from provisioner.core.errors import CloudError, NotFound
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.views.commands import CommandPage, CommandState
 from provisioner.core.views.receipt import Receipt
@@ -57,7 +58,15 @@ class RunPage:
 
     @cached_property
     def inputs(self) -> Inputs:
-        return inputs_of(self.recipe)
+        return inputs_of(self.recipe, self._revision())
+
+    def _revision(self) -> Mapping[str, Any] | None:
+        """Return the recipe of the run's revision; None if the job is deleted, or only runs have that revision."""
+        try:
+            found = self._control.history.revision(self.run.job_id, self.run.job_revision)
+        except NotFound:
+            return None
+        return None if found.run else found.recipe
 
     @cached_property
     def waterfall(self) -> Waterfall:
