@@ -15,7 +15,9 @@ from tests.page.world import MARK, World
 #: Routes that anyone may use: the login, the files of the page, and the reports of browsers.
 OPEN = {"/login", "/static/{name}", "/csp-report"}
 #: Queries without which a route answers that they are missing, or has nothing to show.
-QUERIES: dict[str, Sequence[str]] = {}
+QUERIES: dict[str, Sequence[str]] = {
+    "/usage": ("", *(f"?by={by}" for by in ("owner", "job", "user", "instance_type", "market", "tag&tag=team"))),
+}
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from provisioner.core.recipe.jobs import Job, Revision, Schedule
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run.records import Event, KnownMachine, Node, Record, Run, Tried, Verdict
 from provisioner.core.run.states import State, Waiting
+from provisioner.core.usage.amounts import NANO, Amounts, MachineUsage, Part, PriceUsed, Use
 from tests.api.served import Server
 from tests.page.browser import ALARM
 from tests.support import samples, stored
@@ -118,8 +119,23 @@ class _Maker:
         self._gang()
         self._list()
         self._others()
+        self._used()
         for record in self.records:
             self.installation.store.save([record])
+
+    def _used(self) -> None:
+        """Add the usage of a machine, with texts that recipes and price lists could have."""
+        amounts = Amounts(3_600_000, 3_600_000, 3_600_000, NANO, NANO, NANO)
+        day = int(self.now // 86400)
+        self.records.append(
+            MachineUsage(
+                "i-used", "r1", self.job.id, self.job.name, self.owner, hostile("run.started_by"),
+                ((hostile("tag.name"), hostile("tag.value")), ("team", hostile("tag.value"))),
+                hostile("usage.instance_type"), hostile("usage.market"),
+                (Part(day, Use.SUCCEEDED, amounts), Part(day, Use.FAILED, amounts)),
+                (PriceUsed(False, 1.006, hostile("usage.source"), self.now - 60),),
+            )
+        )  # fmt: skip
 
     def _run(self, name: str, state: State, **fields: Any) -> Run:
         number = len(self.runs) + 1

@@ -21,6 +21,7 @@ from provisioner.faces.page.routes import (
     runs,
     start,
     theme,
+    usage,
 )
 from provisioner.faces.page.routes.access import audit, tokens
 
@@ -41,6 +42,7 @@ ROUTERS = (
     audit.router,
     docs.router,
     theme.router,
+    usage.router,
     reports.router,
     static_files.router,
 )
