@@ -186,8 +186,11 @@ class Store(Protocol):
         The same rules as in `use_of` apply.
         """
 
-    def usage(self, which: UsageFilter, by: Sequence[str]) -> Mapping[tuple[str, ...], Amounts]:
-        """Return the sums of the stored usage by the values of these dimensions of STORED, in their order."""
+    def usage(self, which: UsageFilter, by: Sequence[str], most: int) -> Mapping[tuple[str, ...], Amounts]:
+        """Return the sums of the stored usage by the values of these dimensions of SUMMED, in their order.
+
+        Of more than `most` groups, returns some `most` + 1.
+        """
 
     def prices_used(self, which: UsageFilter) -> tuple[PriceRange, ...]:
         """Return the known prices of the stored usage, one range for each type, market and source, in order."""

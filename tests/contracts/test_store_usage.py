@@ -33,21 +33,27 @@ def usage(id: str = "i-1", owner: str = "ann", day: int = 10, dollars: int = 5, 
 
 def test_usage_is_summed_by_any_dimension(store: Store) -> None:
     store.save([usage(), usage("i-2", owner="bob", dollars=7), usage("i-3", dollars=2**60)])
-    by_owner = store.usage(EVER, ["owner"])
+    by_owner = store.usage(EVER, ["owner"], 9)
     assert by_owner[("ann",)].dollars == 2 * (5 + 2**60)
     assert by_owner[("bob",)] == Amounts(seconds=200, dollars=14, dollars_at_most=16)
-    both = store.usage(EVER, ["use", "day"])
+    both = store.usage(EVER, ["use", "day"], 9)
     assert both.keys() == {("failed", "10"), ("succeeded", "11")}
-    (text,) = store.usage(EVER, ["tags"])
+    assert store.usage(EVER, ["month", "use"], 9).keys() == {("1970-01", "failed"), ("1970-01", "succeeded")}
+    (text,) = store.usage(EVER, ["tags"], 9)
     assert json.loads(text[0]) == {"team": "a'b\n"}
-    assert store.usage(EVER, [])[()].seconds == 600
+    assert store.usage(EVER, [], 9)[()].seconds == 600
+
+
+def test_of_many_groups_one_more_than_the_limit_is_returned(store: Store) -> None:
+    store.save([usage(f"i-{number}", owner=f"o{number}") for number in range(5)])
+    assert [len(store.usage(EVER, ["owner"], most)) for most in (2, 4, 5, 9)] == [3, 5, 5, 5]
 
 
 def test_only_the_days_and_owners_of_the_filter_count(store: Store) -> None:
     store.save([usage(), usage("i-2", owner="bob")])
-    assert store.usage(UsageFilter(11, 11, ("bob",)), ["owner", "day"]).keys() == {("bob", "11")}
-    assert store.usage(UsageFilter(12, 20), ["owner"]) == {}
-    assert store.usage(UsageFilter(0, 20, ()), ["owner"]) == {}
+    assert store.usage(UsageFilter(11, 11, ("bob",)), ["owner", "day"], 9).keys() == {("bob", "11")}
+    assert store.usage(UsageFilter(12, 20), ["owner"], 9) == {}
+    assert store.usage(UsageFilter(0, 20, ()), ["owner"], 9) == {}
     assert store.prices_used(UsageFilter(12, 20)) == ()
 
 
@@ -57,13 +63,13 @@ def test_the_usage_of_a_machine_replaces_its_earlier_usage_in_all_sums(store: St
     store.save([usage("i-2")])
     assert store.usages(["i-1", "i-3"]) == (stored,)
     store.save([replace(stored, parts=(Part(12, Use.LOST, Amounts(dollars=9)),))])
-    assert {key: amounts.dollars for key, amounts in store.usage(EVER, ["day", "use"]).items()} == {
+    assert {key: amounts.dollars for key, amounts in store.usage(EVER, ["day", "use"], 9).items()} == {
         ("10", "failed"): 5,
         ("11", "succeeded"): 5,
         ("12", "lost"): 9,
     }
     store.save([replace(each, parts=(), version=each.version) for each in store.usages(["i-1", "i-2"])])
-    assert store.usage(EVER, ["day"]) == {}
+    assert store.usage(EVER, ["day"], 9) == {}
 
 
 def test_ended_machines_without_usage_are_found(store: Store) -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TypeVar, cast
 
 from provisioner.core.access.callers import Audit, Session, Token
@@ -17,7 +18,7 @@ from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.jobs import KEPT_REVISIONS, Job, Revision
 from provisioner.core.run.machines.costs import use_of
 from provisioner.core.run.records import Drought, Event, KnownMachine, Launch, Live, Node, Record, Run, TemplateHealth
-from provisioner.core.usage.amounts import STORED, Amounts, MachineUsage, PriceRange, keys_of, merged, prices_of
+from provisioner.core.usage.amounts import SUMMED, Amounts, MachineUsage, PriceRange, keys_of, merged, prices_of
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import NEWEST, JobFilter, Key, Lease, RunFilter, UsageFilter
 
@@ -252,15 +253,15 @@ class MemoryStore:
         ended = self._where(KnownMachine, lambda machine: machine.ended_at is not None)
         return sum(use_of(each, ends).since(begins).until(ends).dollars for each in ended)
 
-    def usage(self, which: UsageFilter, by: Sequence[str]) -> Mapping[tuple[str, ...], Amounts]:
+    def usage(self, which: UsageFilter, by: Sequence[str], most: int) -> Mapping[tuple[str, ...], Amounts]:
         found: dict[tuple[str, ...], Amounts] = {}
         for item in self._of(MachineUsage).values():
             for key, amounts in keys_of(item):
-                told = dict(zip(STORED, key, strict=True))
+                told = dict(zip(SUMMED, key, strict=True))
                 if which.first <= int(told["day"]) <= which.last and self._chosen(which, item):
                     group = tuple(told[name] for name in by)
                     found[group] = found.get(group, Amounts()) + amounts
-        return found
+        return dict(islice(found.items(), most + 1))
 
     def _chosen(self, which: UsageFilter, item: MachineUsage) -> bool:
         return which.owners is None or item.owner in which.owners

@@ -15,6 +15,7 @@ from provisioner.adapters.sql.tables import MachineUsageRow
 from provisioner.core.usage.amounts import (
     NOTHING,
     STORED,
+    SUMMED,
     Amounts,
     MachineUsage,
     PriceRange,
@@ -43,6 +44,8 @@ _PRICE = (
 #: SQLite would choose the index of all machines that have ended.
 UNACCOUNTED = "SELECT id FROM machine INDEXED BY machine_unaccounted WHERE ended = 1 AND accounted = 0"
 
+MONTH = "strftime('%Y-%m', day * 86400, 'unixepoch')"
+
 
 def put_sums(connection: Connection, item: MachineUsage) -> None:
     """Replace the machine's usage in all sums. Call this before the record is written: the stored one is subtracted."""
@@ -63,7 +66,8 @@ def put_sums(connection: Connection, item: MachineUsage) -> None:
 
 
 def _add(connection: Connection, item: MachineUsage, sign: int) -> None:
-    for (day, *rest), amounts in keys_of(item):
+    for key, amounts in keys_of(item):
+        day, *rest = key[: len(STORED)]
         sums = (sign, *(sign * getattr(amounts, name) for name in names()))
         connection.exec_driver_sql(_ADD, (int(day), *rest, *sums))
 
@@ -79,14 +83,16 @@ class UsageQueries:
     def reading(self) -> AbstractContextManager[Connection]:
         """Return the context of one transaction that only reads."""
 
-    def usage(self, which: UsageFilter, by: Sequence[str]) -> Mapping[tuple[str, ...], Amounts]:
-        assert set(by) <= set(STORED), "a dimension is the name of a column"
+    def usage(self, which: UsageFilter, by: Sequence[str], most: int) -> Mapping[tuple[str, ...], Amounts]:
+        assert set(by) <= set(SUMMED), "a dimension is the name of a column, or `month`"
         sums = ", ".join(f"sum({name})" for name in names())
-        keys = "".join(f"CAST({name} AS TEXT), " for name in by)
-        group = f" GROUP BY {', '.join(by)}" if by else ""
+        columns = [MONTH if name == "month" else name for name in by]
+        keys = "".join(f"CAST({column} AS TEXT), " for column in columns)
+        group = f" GROUP BY {', '.join(columns)}" if by else ""
         condition, values = _where(which)
         with self.reading() as connection:
-            rows = connection.exec_driver_sql(f"SELECT {keys}{sums} FROM usage {condition}{group}", values).all()
+            query = f"SELECT {keys}{sums} FROM usage {condition}{group} LIMIT ?"
+            rows = connection.exec_driver_sql(query, (*values, most + 1)).all()
         found = {tuple(row[: len(by)]): Amounts(*(each or 0 for each in row[len(by) :])) for row in rows}
         return {key: amounts for key, amounts in found.items() if by or amounts != NOTHING}
 

@@ -5,6 +5,7 @@ Each amount has an expected value between two bounds. Seconds are counted in mil
 """
 
 import json
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
@@ -57,9 +58,6 @@ class Amounts:
 
     def __add__(self, other: "Amounts") -> "Amounts":
         return Amounts(*(getattr(self, name) + getattr(other, name) for name in names()))
-
-    def __sub__(self, other: "Amounts") -> "Amounts":
-        return Amounts(*(getattr(self, name) - getattr(other, name) for name in names()))
 
 
 NOTHING = Amounts()
@@ -141,10 +139,12 @@ class PriceRange:
 
 #: The dimensions whose values are stored. `day` is a number of days since 1970 as text, `tags` a JSON object.
 STORED = ("day", "owner", "job_id", "job", "user", "instance_type", "market", "use", "tags")
+#: The dimensions that sums can have: also `month`, as YYYY-MM.
+SUMMED = (*STORED, "month")
 
 
 def keys_of(item: MachineUsage) -> Iterator[tuple[tuple[str, ...], Amounts]]:
-    """Yield the machine's amounts, each with its values in the dimensions of STORED."""
+    """Yield the machine's amounts, each with its values in the dimensions of SUMMED."""
     tags = json.dumps(dict(item.tags), sort_keys=True)
     for part in item.parts:
         key = (
@@ -157,6 +157,7 @@ def keys_of(item: MachineUsage) -> Iterator[tuple[tuple[str, ...], Amounts]]:
             item.market,
             str(part.use),
             tags,
+            time.strftime("%Y-%m", time.gmtime(part.day * 86400)),
         )
         yield key, part.amounts
 

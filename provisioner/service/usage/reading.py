@@ -17,7 +17,7 @@ from provisioner.core.usage.amounts import (
     MILLI,
     NANO,
     NOTHING,
-    STORED,
+    SUMMED,
     Amounts,
     MachineUsage,
     PriceRange,
@@ -44,7 +44,10 @@ NOT_INCLUDED = (
 #: Maximum number of machines that the store is asked for at once, and that are counted as uncounted.
 BATCH, UNCOUNTED_MOST = 500, 100_000
 
-#: A group's values, whether they are final, and its amounts.
+#: Maximum number of groups: the values of the stored dimensions of a query. A reader takes seconds for more.
+GROUPS = 20_000
+
+#: Amounts by group.
 Sums = Mapping[tuple[str, ...], Amounts]
 
 
@@ -62,7 +65,10 @@ class Usage:
         first, last = _period(query, now)
         which = UsageFilter(first, last, self._owners(query.owners))
         stored = tuple(dict.fromkeys(column for each in query.by for column in _columns(each)))
-        final = _grouped(query.by, stored, self._store.usage(which, stored))
+        sums = self._store.usage(which, stored, GROUPS)
+        if len(sums) > GROUPS:
+            raise Invalid(f"the usage has more than {GROUPS:,} groups: give fewer dimensions, or a shorter period")
+        final = _grouped(query.by, stored, sums)
         live = self._store.live()
         present = list(self._live_usage(live, which, now)) if last >= day_of(now) - 1 else []
         estimated = _grouped(query.by, stored, _sums(present, which, stored))
@@ -166,7 +172,7 @@ def _columns(dimension: str) -> tuple[str, ...]:
     """Return the stored dimensions from which the values of a dimension are made."""
     if dimension.startswith(TAG):
         return ("tags",)
-    return {"month": ("day",), "group": ("owner",), "job": ("owner", "job")}.get(dimension, (dimension,))
+    return {"group": ("owner",), "job": ("owner", "job")}.get(dimension, (dimension,))
 
 
 def _value(dimension: str, told: Mapping[str, str]) -> str:
@@ -175,8 +181,6 @@ def _value(dimension: str, told: Mapping[str, str]) -> str:
     match dimension:
         case "day":
             return date(int(told["day"]))
-        case "month":
-            return date(int(told["day"]))[:7]
         case "group":
             # `org/identity`: the organisation pays for its identities.
             return told["owner"].rpartition("/")[0]
@@ -199,7 +203,7 @@ def _sums(items: Iterable[MachineUsage], which: UsageFilter, stored: Sequence[st
     found: dict[tuple[str, ...], Amounts] = {}
     for item in items:
         for key, amounts in keys_of(item):
-            told = dict(zip(STORED, key, strict=True))
+            told = dict(zip(SUMMED, key, strict=True))
             if which.first <= int(told["day"]) <= which.last:
                 group = tuple(told[name] for name in stored)
                 found[group] = found.get(group, NOTHING) + amounts
