@@ -241,6 +241,11 @@ class Double:
         with self._lock:
             return {one.id: one.history for one in self._model.every()}
 
+    def machines(self) -> list[Instance]:
+        """Return every machine that ever existed."""
+        with self._lock:
+            return self._model.every()
+
     def images(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the ids of the account's own machine images, and the ids of its snapshots."""
         with self._lock:

@@ -66,11 +66,13 @@ PHASE = {
     *("name", "attempt", "rank", "beside", "billed", "began", "ended", "seconds", "source"),
     *("began_source", "began_error", "ended_source", "ended_error"),
 }
+USAGE = {"at", "first", "last", "by", "rows", "final", "estimated", "prices", "uncounted", "not_included"}
 BILL = {
     *("rank", "disk_gib", "disk_gib_seconds_at_least", "disk_gib_seconds_at_most"),
     *("instance_id", "attempt", "instance_type", "zone", "market", "seconds_at_least", "seconds_at_most", "price"),
     *("dollars_at_least", "dollars_at_most", "disk_price", "disk_dollars_at_least", "disk_dollars_at_most"),
     "reservation",
+    "free",
 }
 
 
@@ -294,6 +296,9 @@ def test_json_has_the_shapes_that_are_documented(provision: Provision, ended: di
     assert {frozenset(phase) for phase in receipt["phases"]} == {frozenset(PHASE)}
     assert [set(bill) for bill in receipt["machines"]] == [BILL]
     assert set(receipt["machines"][0]["price"]) == {"dollars", "source", "at"}
+    usage = value(provision("usage", "--by", "job", "--json"))
+    assert set(usage) == USAGE
+    assert {frozenset(row) for row in usage["rows"]} == {frozenset({"group", "final", "estimated"})}
     times = [receipt["created_at"], receipt["phases"][0]["began"], status["run"]["done_at"], jobs[0]["applied_at"]]
     assert all(len(at) == 24 and at[10] == "T" and at.endswith("Z") for at in times)
     assert value(provision("schema"))["$schema"]

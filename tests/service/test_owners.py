@@ -22,6 +22,7 @@ from provisioner.ports.control.runs import Runs
 from provisioner.ports.control.schedules import Schedules
 from provisioner.ports.control.tokens import Tokens
 from provisioner.ports.control.uploads import Uploads
+from provisioner.ports.control.usage import Usage, UsageQuery
 from provisioner.ports.store import RunFilter
 from provisioner.service.control import OnBehalf, Service
 from tests.service.agents import Script
@@ -74,6 +75,11 @@ LISTS: Mapping[str, Callable[[OnBehalf], object]] = {
     "runs.page": lambda control: control.runs.page(RunFilter()),
     "runs.overview": lambda control: control.runs.overview(100),
     "runs.machines": lambda control: control.runs.machines(100),
+    "usage.read": lambda control: [
+        control.usage.read(UsageQuery((by,), owners=owners))
+        for by in ("owner", "job", "use", "user")
+        for owners in ((), ("bob",), ("ann", "bob"))
+    ],
     "operator.foreign": lambda control: control.operator.foreign(),
 }
 #: Operations for the control host only.
@@ -164,7 +170,7 @@ def test_every_use_case_is_covered() -> None:
     """This test fails for a new method of Control until the method is in a table above or has a separate test."""
     covered = {*(name.partition(" ")[0] for name in TO_JOBS), *TO_RUNS, *LISTS, *HOST, *OTHERS}
     ports = {"jobs": Jobs, "runs": Runs, "logs": Logs, "schedules": Schedules, "tokens": Tokens, "operator": Operator}
-    ports |= {"commands": Commands, "uploads": Uploads}
+    ports |= {"commands": Commands, "uploads": Uploads, "usage": Usage}
     methods = {f"{name}.{method}" for name, port in ports.items() for method in _public(port)}
     # Pages of logs are only on the service, for the API.
     assert covered - {"logs.page"} == (_public(Control) - ports.keys()) | methods

@@ -13,9 +13,9 @@ from provisioner.core.views.costs.usage import UsageRow
 from provisioner.ports.control.usage import UsageQuery
 from provisioner.rehearsal.ec2.conditions import Conditions, Interruption, PriceRule, Where
 from tests.service.agents import Script
-from tests.service.billed import billed
 from tests.service.process_ports import Clock
 from tests.service.world import World
+from tests.support.billed import billed
 
 CENT = 0.01
 
@@ -93,7 +93,7 @@ def truth(world: World, *by: str) -> Mapping[tuple[str, ...], float]:
     """Return the dollars of machines and disks by group, from the double's history."""
     owners = {node.instance_id: world.store.run(node.run) for node in world.store.nodes(*_ids(world))}
     found = defaultdict[tuple[str, ...], float](float)
-    for one in billed(world.model, 100):
+    for one in billed(world.model.every(), world.model.price, 8.0):
         run = owners[one.instance_id]
         assert run
         told = {

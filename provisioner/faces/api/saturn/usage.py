@@ -11,7 +11,8 @@ from typing import Annotated, TypedDict
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
-from provisioner.core.errors import Invalid
+from provisioner.core.access.callers import Caller
+from provisioner.core.errors import Invalid, NotFound
 from provisioner.core.views.costs.usage import UsageRow
 from provisioner.faces.api.http.answers import answer
 from provisioner.faces.api.http.caller import Acting, Calling
@@ -92,17 +93,28 @@ _OWNERS = {
 Wanted = Callable[[str], bool]
 
 
-def of_org(org: str) -> Wanted:
+def of_org(caller: Caller, org: str) -> Wanted:
     """Select the owners of an organisation. An owner without one is listed as an organisation."""
-    return lambda owner: owner.partition("/")[0] == org
+    return _known(caller, lambda owner: owner.partition("/")[0] == org, f"no organisation {org!r}")
 
 
-def of_member(org: str, member: str) -> Wanted:
-    return lambda owner: owner == f"{org}/{member}" or owner == member == org
+def of_member(caller: Caller, org: str, member: str) -> Wanted:
+    """Select one owner."""
+    return _known(
+        caller, lambda owner: owner == f"{org}/{member}" or owner == member == org, f"no member {member!r} of {org!r}"
+    )
 
 
-def of_group(group: str) -> Wanted:
-    return lambda owner: owner.rpartition("/")[2] == group
+def of_group(caller: Caller, group: str) -> Wanted:
+    """Select the owners with this name, in any organisation."""
+    return _known(caller, lambda owner: owner.rpartition("/")[2] == group, f"no group {group!r}")
+
+
+def _known(caller: Caller, wanted: Wanted, message: str) -> Wanted:
+    """Raise NotFound if the caller may see none of these owners."""
+    if not caller.admin and not any(map(wanted, caller.owners)):
+        raise NotFound(message)
+    return wanted
 
 
 def _rows(control: Control, wanted: Wanted, start: str, end: str, *by: str) -> Iterator[UsageRow]:
@@ -142,26 +154,28 @@ def _aggregated(control: Control, wanted: Wanted, start: str, end: str) -> Respo
     return answer(Aggregated(hours=sum(row.hours for row in rows), dollars=sum(row.total for row in rows)))
 
 
-@router.get("/orgs/{org}/usage/daily", operation_id="org_usage_daily", responses=answers(DailyUsage, example=_DAILY))
-def org_usage_daily(control: Acting, org: OrgName, start: Start = "", end: End = "") -> Response:
+@router.get(
+    "/orgs/{org}/usage/daily", operation_id="org_usage_daily", responses=answers(DailyUsage, 404, example=_DAILY)
+)
+def org_usage_daily(caller: Calling, control: Acting, org: OrgName, start: Start = "", end: End = "") -> Response:
     """Show an organisation's usage by day and instance type."""
-    return _daily(control, of_org(org), start, end)
+    return _daily(control, of_org(caller, org), start, end)
 
 
 @router.get(
     "/orgs/{org}/usage/aggregated",
     operation_id="org_usage_aggregated",
-    responses=answers(Aggregated, example=_AGGREGATED),
+    responses=answers(Aggregated, 404, example=_AGGREGATED),
 )
-def org_usage_aggregated(control: Acting, org: OrgName, start: Start = "", end: End = "") -> Response:
+def org_usage_aggregated(caller: Calling, control: Acting, org: OrgName, start: Start = "", end: End = "") -> Response:
     """Show the sum of an organisation's usage."""
-    return _aggregated(control, of_org(org), start, end)
+    return _aggregated(control, of_org(caller, org), start, end)
 
 
 @router.get(
-    "/orgs/{org}/usage/owners", operation_id="org_usage_owners", responses=answers(OwnersUsage, example=_OWNERS)
+    "/orgs/{org}/usage/owners", operation_id="org_usage_owners", responses=answers(OwnersUsage, 404, example=_OWNERS)
 )
-def org_usage_owners(control: Acting, org: OrgName, start: Start = "", end: End = "") -> Response:
+def org_usage_owners(caller: Calling, control: Acting, org: OrgName, start: Start = "", end: End = "") -> Response:
     """Show an organisation's usage by owner, the largest first."""
     told = [
         OwnerUsage(
@@ -169,7 +183,7 @@ def org_usage_owners(control: Acting, org: OrgName, start: Start = "", end: End 
             dollars=row.total,
             owner=UsageOwner(name=row.group[-1], identity_type="user", user_id=row.group[-1]),
         )
-        for row in _rows(control, of_org(org), start, end)
+        for row in _rows(control, of_org(caller, org), start, end)
     ]
     return answer(OwnersUsage(usage=told))
 
@@ -177,46 +191,52 @@ def org_usage_owners(control: Acting, org: OrgName, start: Start = "", end: End 
 @router.get(
     "/orgs/{org}/members/{member}/usage/daily",
     operation_id="member_usage_daily",
-    responses=answers(DailyUsage, example=_DAILY),
+    responses=answers(DailyUsage, 404, example=_DAILY),
 )
-def member_usage_daily(control: Acting, org: OrgName, member: MemberName, start: Start = "", end: End = "") -> Response:
+def member_usage_daily(
+    caller: Calling, control: Acting, org: OrgName, member: MemberName, start: Start = "", end: End = ""
+) -> Response:
     """Show a member's usage by day and instance type."""
-    return _daily(control, of_member(org, member), start, end)
+    return _daily(control, of_member(caller, org, member), start, end)
 
 
 @router.get(
     "/orgs/{org}/members/{member}/usage/aggregated",
     operation_id="member_usage_aggregated",
-    responses=answers(Aggregated, example=_AGGREGATED),
+    responses=answers(Aggregated, 404, example=_AGGREGATED),
 )
 def member_usage_aggregated(
-    control: Acting, org: OrgName, member: MemberName, start: Start = "", end: End = ""
+    caller: Calling, control: Acting, org: OrgName, member: MemberName, start: Start = "", end: End = ""
 ) -> Response:
     """Show the sum of a member's usage."""
-    return _aggregated(control, of_member(org, member), start, end)
+    return _aggregated(control, of_member(caller, org, member), start, end)
 
 
 @router.get(
     "/groups/{member}/usage/daily",
     operation_id="group_usage_daily",
-    responses=answers(DailyUsage, example=_DAILY),
+    responses=answers(DailyUsage, 404, example=_DAILY),
 )
-def group_usage_daily(control: Acting, member: MemberName, start: Start = "", end: End = "") -> Response:
+def group_usage_daily(
+    caller: Calling, control: Acting, member: MemberName, start: Start = "", end: End = ""
+) -> Response:
     """Show a group's usage by day and instance type."""
-    return _daily(control, of_group(member), start, end)
+    return _daily(control, of_group(caller, member), start, end)
 
 
 @router.get(
     "/groups/{member}/usage/aggregated",
     operation_id="group_usage_aggregated",
-    responses=answers(Aggregated, example=_AGGREGATED),
+    responses=answers(Aggregated, 404, example=_AGGREGATED),
 )
-def group_usage_aggregated(control: Acting, member: MemberName, start: Start = "", end: End = "") -> Response:
+def group_usage_aggregated(
+    caller: Calling, control: Acting, member: MemberName, start: Start = "", end: End = ""
+) -> Response:
     """Show the sum of a group's usage."""
-    return _aggregated(control, of_group(member), start, end)
+    return _aggregated(control, of_group(caller, member), start, end)
 
 
-@router.get("/user/usage/daily", operation_id="user_usage_daily", responses=answers(DailyUsage, example=_DAILY))
+@router.get("/user/usage/daily", operation_id="user_usage_daily", responses=answers(DailyUsage, 404, example=_DAILY))
 def user_usage_daily(caller: Calling, control: Acting, start: Start = "", end: End = "") -> Response:
     """Show the usage of the caller's owners by day and instance type."""
     return _daily(control, caller.owners.__contains__, start, end)
@@ -225,7 +245,7 @@ def user_usage_daily(caller: Calling, control: Acting, start: Start = "", end: E
 @router.get(
     "/user/usage/aggregated",
     operation_id="user_usage_aggregated",
-    responses=answers(Aggregated, example=_AGGREGATED),
+    responses=answers(Aggregated, 404, example=_AGGREGATED),
 )
 def user_usage_aggregated(caller: Calling, control: Acting, start: Start = "", end: End = "") -> Response:
     """Show the sum of the usage of the caller's owners."""
