@@ -14,10 +14,9 @@ from provisioner.adapters.remote.history import RemoteHistory
 from provisioner.adapters.remote.jobs import RemoteJobs, RemoteSchedules
 from provisioner.adapters.remote.logs import RemoteLogs
 from provisioner.adapters.remote.operator import RemoteOperator
-from provisioner.adapters.remote.runs import RemoteRuns
+from provisioner.adapters.remote.runs import RemoteRuns, RemoteUsage
 from provisioner.adapters.remote.tokens import RemoteTokens
 from provisioner.adapters.remote.uploads import RemoteUploads
-from provisioner.adapters.remote.usage import RemoteUsage
 from provisioner.ports.clock import Clock
 from provisioner.ports.ids import Ids
 

@@ -1,4 +1,4 @@
-"""provisioner.ports.control.runs.Runs over HTTP.
+"""provisioner.ports.control.runs.Runs and provisioner.ports.control.usage.Usage over HTTP.
 
 `start` is retried after a lost answer: it always has an idempotency key, which the client makes if the caller has
 none. `stop` is idempotent.
@@ -12,11 +12,13 @@ from dataclasses import replace
 from provisioner.adapters.remote.calls import Calls, Query
 from provisioner.adapters.remote.names import is_possible_job, job_path, run_path
 from provisioner.core.not_found import no_job
+from provisioner.core.views.costs.usage import Usage
 from provisioner.core.views.job import Started
 from provisioner.core.views.overview import Machines, Top
 from provisioner.core.views.pages import key_of
 from provisioner.core.views.receipt import Receipt
 from provisioner.core.views.run import Run, RunRecipe, Runs, Status
+from provisioner.ports.control.usage import UsageQuery
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import NEWEST, RunFilter
 
@@ -95,3 +97,11 @@ class RemoteRuns:
 
     def receipt(self, name: str) -> Receipt:
         return self._calls.ask(Receipt, "GET", f"{run_path(name)}/receipt")
+
+
+class RemoteUsage:
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    def read(self, query: UsageQuery) -> Usage:
+        return self._calls.ask(Usage, "GET", "/api/usage", query.query())
