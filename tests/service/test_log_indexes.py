@@ -26,8 +26,9 @@ def _done(attacked: Attacked) -> bool:
 
 
 def test_daemon_indexes_an_archived_log_so_that_a_reader_reads_only_a_part(attacked: Attacked) -> None:
-    node = attacked.end(chunks=1000, size=1000)
-    attacked.drive(lambda: _index(attacked, node) is not None)
+    node, passes = attacked.end(chunks=1000, size=1000), list[object]()
+    attacked.loop.run(lambda: _index(attacked, node) is not None or len(passes) > 400, passes.append)
+    assert _index(attacked, node)
     read = attacked.bucket.read
     page = attacked.service.logs.lines(attacked.runs[0].id, Place(), LineQuery(first=1, count=10))
     assert (page.total, page.over, page.lines[0].size) == (1, True, 1_000_000)
@@ -44,7 +45,9 @@ def test_short_log_gets_no_index(attacked: Attacked) -> None:
     assert _index(attacked, node) is None
 
 
-def test_index_that_fails_is_left_to_the_first_reader(attacked: Attacked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_index_that_fails_is_left_to_the_first_reader_and_delays_no_other(
+    attacked: Attacked, monkeypatch: pytest.MonkeyPatch
+) -> None:
     node, get = attacked.end(chunks=100), Counted.get
 
     def failing(self: Counted, key: str, *, start: int = 0, length: int | None = None) -> bytes | None:
@@ -56,8 +59,12 @@ def test_index_that_fails_is_left_to_the_first_reader(attacked: Attacked, monkey
     with monkeypatch.context() as patch:
         patch.setattr(Counted, "get", failing)
         attacked.loop.run(lambda: _done(attacked) and len(passes) > 20, passes.append)
+        attacked.runs.reverse()
+        other = attacked.end(chunks=100)
+        attacked.loop.run(lambda: _index(attacked, other) is not None or len(passes) > 200, passes.append)
+    assert _index(attacked, other) is not None
     assert _index(attacked, node) is None
-    page = attacked.service.logs.lines(attacked.runs[0].id, Place(), LineQuery())
+    page = attacked.service.logs.lines(node.run, Place(), LineQuery())
     assert page.over
     assert Index.decode(_index(attacked, node) or b"").lines == page.total
 

@@ -247,7 +247,7 @@ class Reconciler:
         try:
             return self._archive.index()
         except Exception:  # noqa: BLE001 - the stream's first reader makes its index, and sees the error
-            return True
+            return False
 
     def _collect_groups(self, current: Pass) -> None:
         """Delete spare placement groups, if this pass has listed the machines.
