@@ -117,8 +117,8 @@ class Store(Protocol):
     def save(self, records: Sequence[R], *, epoch: int | None = None, limits: OwnerLimits = UNLIMITED) -> tuple[R, ...]:
         """Write all records or none; return them as stored, with their new versions.
 
-        Of a job's revisions, only the last KEPT_REVISIONS are kept, and none of a deleted job. Raises LimitReached if
-        an owner of the jobs, runs and uploads would then exceed `limits`.
+        Of revisions, only the last KEPT_REVISIONS of a job and about KEPT_BYTES of an owner are kept, and none of a
+        deleted job. Raises LimitReached if an owner of the jobs, runs and uploads would then exceed `limits`.
         """
 
     def changes(self) -> int:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -225,6 +226,25 @@ def test_delete(provision: Provision, recipe: Write) -> None:
     assert set(value(provision("delete", "gone", "--json"))) == JOB
     assert provision("show", "gone").code == exits.NOT_FOUND
     assert provision("status", id).code == 0
+
+
+def test_revisions(provision: Provision, recipe: Write, tmp_path: Path) -> None:
+    """Each `apply` that changes the recipe is listed with what changed, and an earlier recipe can be applied again."""
+    for command in ("echo one", "echo two", "echo two"):
+        provision("apply", recipe("revised", command=command))
+    listed = provision("revisions", "revised")
+    assert listed.code == 0, listed
+    latest, first = (line.split() for line in provision("revisions", "revised").out.decode().splitlines()[1:])
+    assert (latest[0], latest[-1], first[0]) == ("2", "command", "1")
+    old = provision("revisions", "revised", "1")
+    assert b"command: echo one" in old.out
+    path = tmp_path / "old.yaml"
+    path.write_bytes(old.out)
+    assert provision("apply", str(path)).code == 0
+    shown = value(provision("revisions", "revised", "--json"))
+    assert [each["number"] for each in shown] == [3, 2, 1]
+    assert value(provision("revisions", "revised", "3", "--json"))["recipe"]["spec"]["command"] == "echo one"
+    assert provision("revisions", "revised", "9").code == exits.NOT_FOUND
 
 
 def test_same_idempotency_key_gives_the_same_run(provision: Provision, recipe: Write) -> None:

@@ -2,13 +2,9 @@
 
 from dataclasses import replace
 
-import pytest
-
-from provisioner.core.access.owner_limits import OwnerLimits
-from provisioner.core.errors import LimitReached
 from provisioner.core.history.runs import PastRun
 from provisioner.core.protocol.words import Outcome
-from provisioner.core.recipe.jobs import KEPT_REVISIONS, Job, Revision
+from provisioner.core.recipe.jobs import KEPT_BYTES, KEPT_REVISIONS, Job, Revision
 from provisioner.core.run.records import Record, Run, Verdict
 from provisioner.core.run.states import State
 from provisioner.ports.store import JobFilter, Store
@@ -90,13 +86,13 @@ def test_revisions_of_a_deleted_job_are_deleted(store: Store) -> None:
     assert len(store.revisions("j2", None, 9)) == 1
 
 
-def test_revisions_count_as_stored_bytes_of_their_owner(store: Store) -> None:
-    """Without this, an owner could store KEPT_REVISIONS times as many bytes as the limit."""
-    limits = OwnerLimits(stored_bytes=3000)
-    first: list[Record] = [job(), revision(1, recipe="x" * 2000)]
-    (stored, _) = store.save(first, limits=limits)
-    assert isinstance(stored, Job)
-    second: list[Record] = [replace(stored, revision=2), revision(2, recipe="x" * 2000)]
-    with pytest.raises(LimitReached):
-        store.save(second, limits=limits)
-    assert store.revision("j1", 2) is None
+def test_oldest_revisions_of_an_owner_make_room_for_new_ones(store: Store) -> None:
+    """Large recipes of many jobs are bounded too, and nobody has to delete a job because it was applied often."""
+    large = "x" * (KEPT_BYTES // 40)
+    store.save([replace(revision(1, "j9"), owner="bob"), revision(1, "j1"), revision(1, "j2", large)])
+    for number in range(2, 45):
+        store.save([revision(number, "j2", large)])
+    kept = store.revisions("j2", None, 100)
+    assert (kept[0].number, store.revisions("j1", None, 9)) == (44, ())
+    assert KEPT_BYTES * 0.7 < sum(len(each.recipe) for each in kept) < KEPT_BYTES
+    assert len(store.revisions("j9", None, 9)) == 1

@@ -13,7 +13,7 @@ def test_newest_run_is_on_the_right_and_the_longest_is_tallest() -> None:
     found = strip([past(50, id="new"), past(100, id="old")], now=0.0)
     assert [bar.run for bar in found.bars] == ["old", "new"]
     old, new = found.bars
-    assert new.x + new.width == found.width
+    assert new.x + strips.WIDTH == found.width
     assert old.x < new.x
     assert (old.height, new.height) == (strips.TALLEST, strips.TALLEST / 2)
     # All bars stand on one line.
@@ -46,7 +46,13 @@ def test_strip_is_told_in_words() -> None:
     runs = [past(1, Outcome.TIMED_OUT), past(1), past(1)]
     assert strip(runs, 0.0).text == "last 3 runs: 2 succeeded, 1 timed out"
     assert strip([], 0.0).text == "no runs"
-    assert strip([past(90, id="0123456789abcdef")], 0.0).bars[0].text == "succeeded in 1 min 30 s, run 0123456789ab"
+
+
+def test_bars_of_one_kind_are_one_path() -> None:
+    """A list of jobs has thousands of bars."""
+    found = strip([past(11, Outcome.FAILED), past(22), past(22)], 0.0, places=3)
+    assert found.paths == {"succeeded": "M0 0h5v22h-5zM7 0h5v22h-5z", "failed": "M14 11h5v11h-5z"}
+    assert found.marks == "M15 23h3v3h-3z"
 
 
 def test_running_bar_grows_until_now() -> None:

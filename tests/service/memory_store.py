@@ -15,7 +15,7 @@ from provisioner.core.history.runs import PastRun
 from provisioner.core.not_found import no_upload
 from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.words import Outcome
-from provisioner.core.recipe.jobs import KEPT_REVISIONS, Job, Revision
+from provisioner.core.recipe.jobs import KEPT_BYTES, KEPT_REVISIONS, Job, Revision
 from provisioner.core.run.machines.costs import use_of
 from provisioner.core.run.records import Drought, Event, KnownMachine, Launch, Live, Node, Record, Run, TemplateHealth
 from provisioner.core.usage.amounts import SUMMED, Amounts, MachineUsage, PriceRange, keys_of, merged, prices_of
@@ -86,12 +86,11 @@ class MemoryStore:
     def _usage(self, owner: str) -> Usage:
         runs = self._where(Run, lambda run: run.owner == owner and run.done_at is None)
         jobs = self._where(Job, lambda job: job.owner == owner and job.deleted_at is None)
-        past = self._where(Revision, lambda revision: revision.owner == owner)
         using = {run.upload for run in runs}
         uploads = self._where(
             Upload, lambda each: each.owner == owner and (each.id in using or not self._uses(each.id))
         )
-        size = sum(len(encode(each)) for each in (*runs, *jobs, *past, *uploads)) + sum(each.size for each in uploads)
+        size = sum(len(encode(each)) for each in (*runs, *jobs, *uploads)) + sum(each.size for each in uploads)
         return Usage(len(runs), size)
 
     def _uses(self, upload: str) -> bool:
@@ -126,6 +125,13 @@ class MemoryStore:
             old = isinstance(item, Revision) and each.job == item.job and each.number <= item.number - KEPT_REVISIONS
             if old or (gone and each.job == item.id):
                 del self._records[Revision][each.id]
+        if isinstance(item, Revision):
+            every = self._where(Revision, lambda each: each.owner == item.owner)
+            total = sum(len(encode(each)) for each in every)
+            for each in every:
+                if total > KEPT_BYTES:
+                    total -= len(encode(each))
+                    del self._records[Revision][each.id]
 
     def _name_taken(self, item: Record) -> bool:
         if not isinstance(item, Job) or item.deleted_at is not None:

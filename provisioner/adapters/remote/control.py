@@ -10,8 +10,7 @@ from contextlib import AbstractContextManager
 from provisioner.adapters.remote.address import Address
 from provisioner.adapters.remote.calls import NEVER, Calls
 from provisioner.adapters.remote.commands import RemoteCommands
-from provisioner.adapters.remote.history import RemoteHistory
-from provisioner.adapters.remote.jobs import RemoteJobs, RemoteSchedules
+from provisioner.adapters.remote.jobs import RemoteHistory, RemoteJobs, RemoteSchedules
 from provisioner.adapters.remote.logs import RemoteLogs
 from provisioner.adapters.remote.operator import RemoteOperator
 from provisioner.adapters.remote.runs import RemoteRuns, RemoteUsage

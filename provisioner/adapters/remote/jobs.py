@@ -1,4 +1,4 @@
-"""provisioner.ports.control.jobs.Jobs and .schedules.Schedules over HTTP.
+"""provisioner.ports.control.jobs.Jobs, .history.History and .schedules.Schedules over HTTP.
 
 `apply` and `set` are idempotent, so they are retried after a lost answer. `delete` is not retried, because a second
 `delete` would raise NotFound.
@@ -8,8 +8,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from provisioner.adapters.remote.calls import Calls
+from provisioner.adapters.remote.calls import Calls, Query
 from provisioner.adapters.remote.names import job_path
+from provisioner.core.views.history.shapes import JobLines, Past, RevisionRecipe, Revisions
 from provisioner.core.views.job import Job, Jobs, Prices, Schedule, Schedules
 
 
@@ -49,6 +50,28 @@ class RemoteJobs:
     def delete(self, name: str) -> Job:
         path, query = job_path(name)
         return self._calls.ask(Job, "DELETE", path, query, again=False)
+
+
+class RemoteHistory:
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    def jobs(self, search: str = "", cursor: str = "", limit: int = 50) -> JobLines:
+        query: Query = [("search", search), ("cursor", cursor), ("limit", limit)]
+        return self._calls.ask(JobLines, "GET", "/api/job-lines", query)
+
+    def runs(self, job: str, count: int = 100) -> Past:
+        path, query = job_path(job)
+        return self._calls.ask(Past, "GET", f"{path}/past", [*query, ("count", count)])
+
+    def revisions(self, job: str, before: int | None = None, limit: int = 20) -> Revisions:
+        path, query = job_path(job)
+        more: Query = [("limit", limit), *([] if before is None else [("before", before)])]
+        return self._calls.ask(Revisions, "GET", f"{path}/revisions", [*query, *more])
+
+    def revision(self, job: str, number: int) -> RevisionRecipe:
+        path, query = job_path(job)
+        return self._calls.ask(RevisionRecipe, "GET", f"{path}/revisions/{number}", query)
 
 
 class RemoteSchedules:

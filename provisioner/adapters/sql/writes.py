@@ -15,7 +15,7 @@ from provisioner.core.access.owner_limits import OwnerLimits, Usage
 from provisioner.core.errors import Conflict, LeaseLost
 from provisioner.core.not_found import no_upload
 from provisioner.core.protocol.codec import encode
-from provisioner.core.recipe.jobs import KEPT_REVISIONS, Job, Revision
+from provisioner.core.recipe.jobs import KEPT_BYTES, KEPT_REVISIONS, Job, Revision
 from provisioner.core.run.records import Run
 from provisioner.core.usage.amounts import MachineUsage
 from provisioner.ports.store import Lease
@@ -48,11 +48,21 @@ def put(connection: Connection, item: R) -> R:
     """
     stored = _write(connection, item)
     if isinstance(stored, Revision):
-        query = "DELETE FROM revision WHERE job = ? AND number <= ?"
-        connection.exec_driver_sql(query, (stored.job, stored.number - KEPT_REVISIONS))
+        _trim(connection, stored)
     elif isinstance(stored, Job) and stored.deleted_at is not None:
         connection.exec_driver_sql("DELETE FROM revision WHERE job = ?", (stored.id,))
     return stored
+
+
+def _trim(connection: Connection, item: Revision) -> None:
+    """Delete the oldest revisions of the job, and of its owner, that are not kept any more."""
+    query = "DELETE FROM revision WHERE job = ? AND number <= ?"
+    connection.exec_driver_sql(query, (item.job, item.number - KEPT_REVISIONS))
+    total = "SELECT total(size) FROM revision WHERE owner = ?"
+    # Rows are numbered in the order in which they were inserted.
+    oldest = "DELETE FROM revision WHERE rowid IN (SELECT rowid FROM revision WHERE owner = ? ORDER BY rowid LIMIT 10)"
+    while connection.exec_driver_sql(total, (item.owner,)).scalar_one() > KEPT_BYTES:
+        connection.exec_driver_sql(oldest, (item.owner,))
 
 
 def _write(connection: Connection, item: R) -> R:
@@ -87,7 +97,7 @@ _UPLOADS = "SELECT upload FROM run WHERE owner = ? AND done = 0 AND upload <> ''
 
 
 def usage(connection: Connection, owner: str) -> Usage:
-    """Return the owner's usage, summed from indices of unfinished runs, jobs, revisions and uploads that count."""
+    """Return the owner's usage, summed from indices of unfinished runs, existing jobs and uploads that count."""
     count, size = connection.exec_driver_sql(
         "SELECT count(*), total(size) FROM run WHERE owner = ? AND done = 0", (owner,)
     ).one()
@@ -95,9 +105,8 @@ def usage(connection: Connection, owner: str) -> Usage:
     (unused,) = connection.exec_driver_sql(
         "SELECT total(size) FROM upload WHERE owner = ? AND used = 0", (owner,)
     ).one()
-    (past,) = connection.exec_driver_sql("SELECT total(size) FROM revision WHERE owner = ?", (owner,)).one()
     (used,) = connection.exec_driver_sql(f"SELECT total(size) FROM upload WHERE id IN ({_UPLOADS})", (owner,)).one()
-    return Usage(count, int(size + jobs + past + unused + used))
+    return Usage(count, int(size + jobs + unused + used))
 
 
 def check_start(connection: Connection, run: Run, limits: OwnerLimits) -> None:

@@ -12,7 +12,7 @@ class Usage:
     """The number of an owner's unfinished runs, and the owner's stored bytes."""
 
     unfinished_runs: int
-    #: Of these runs and their uploads, of uploads that no run uses, and of jobs with their revisions.
+    #: Of these runs and their uploads, of uploads that no run uses, and of jobs.
     stored_bytes: int
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 #: The version of Saturn Cloud's schema that recipes follow.
 SCHEMA = "2025.10.01"
-#: Number of revisions of a job that are stored; of more, only the latest.
-KEPT_REVISIONS = 100
+#: Number of revisions of a job that are stored, and bytes of all revisions of an owner. The oldest are deleted: nobody
+#: should have to delete jobs because they were applied often.
+KEPT_REVISIONS, KEPT_BYTES = 100, 16 << 20
 
 
 class Concurrency(StrEnum):
@@ -71,7 +72,7 @@ class Job:
 class Revision:
     """One revision of a job, as `apply` stored it. Earlier versions of this program stored only the latest, in the job.
 
-    The store keeps the last KEPT_REVISIONS revisions of a job, until the job is deleted.
+    The store keeps the last KEPT_REVISIONS revisions of a job, and KEPT_BYTES of an owner, until the job is deleted.
     """
 
     #: `JOB-NUMBER`, with the job's id.

@@ -7,6 +7,7 @@ from provisioner.core.check.report import Check
 from provisioner.core.views.ami import Ami
 from provisioner.core.views.commands import Command, Estimate
 from provisioner.core.views.costs.usage import Usage
+from provisioner.core.views.history.shapes import Revision, RevisionRecipe
 from provisioner.core.views.job import Job, Schedule
 from provisioner.core.views.log import Log
 from provisioner.core.views.overview import Machines, Top
@@ -21,6 +22,7 @@ OUTPUTS: Mapping[str, Any] = {
     "apply": Job,
     "jobs": list[Job],
     "show": Job,
+    "revisions": list[Revision] | RevisionRecipe,
     "delete": Job,
     "start": Run,
     "map": Run | Estimate,

@@ -1,4 +1,4 @@
-"""Commands for jobs and recipes: apply, jobs, show, delete, schema."""
+"""Commands for jobs and recipes: apply, jobs, show, revisions, delete, schema."""
 
 from typing import Annotated
 
@@ -12,8 +12,8 @@ from provisioner.faces.cli.names import JobName
 from provisioner.faces.cli.terminal import screen, streams
 from provisioner.ports.control.control import Control
 
-#: Maximum number of changed fields that `apply` names.
-NAMED = 6
+#: Maximum number of changed fields that `apply` names, and of revisions that are listed.
+NAMED, SHOWN = 6, 100
 
 
 def apply(
@@ -97,6 +97,37 @@ def show(context: typer.Context, job: JobName, as_json: session.Json = False) ->
         screen.put_view(found)
     else:
         streams.put_text(yaml.safe_dump(dict(found.recipe), sort_keys=False, allow_unicode=True).rstrip("\n"))
+
+
+def revisions(
+    context: typer.Context,
+    job: JobName,
+    number: Annotated[
+        int | None, typer.Argument(metavar="[NUMBER]", min=1, help="Print the recipe of this revision.")
+    ] = None,
+    as_json: session.Json = False,
+) -> None:
+    """List the revisions of a job, or print the recipe of one.
+
+    `provision revisions JOB NUMBER | provision apply -` applies an earlier revision again.
+    """
+    history = session.control(context).history
+    if number is not None:
+        recipe = history.revision(job, number)
+        if as_json:
+            screen.put_view(recipe)
+            return
+        from provisioner.core.history.texts import short_yaml
+
+        if recipe.run:
+            streams.complain(f"revision {number} is not stored: this recipe is of run {recipe.run[:12]}")
+        streams.put_text(short_yaml(recipe.recipe).rstrip("\n"))
+        return
+    found = history.revisions(job, limit=SHOWN).revisions
+    if as_json:
+        screen.put_view(found)
+    else:
+        screen.revisions(found)
 
 
 def delete(context: typer.Context, job: JobName, as_json: session.Json = False) -> None:

@@ -12,6 +12,7 @@ from provisioner.core.units import ago, duration, short, size
 from provisioner.core.views.ami import Ami
 from provisioner.core.views.codec import to_json
 from provisioner.core.views.commands import Command, Estimate
+from provisioner.core.views.history.shapes import Revision
 from provisioner.core.views.job import Job, Schedule
 from provisioner.core.views.receipt import Bill, Phase, Price, Receipt
 from provisioner.core.views.run import Run
@@ -42,6 +43,16 @@ def _job(job: Job) -> Sequence[str]:
     spec = job.recipe["spec"]
     market = "spot" if spec["use_spot_instance"] else "on-demand"
     return f"{job.owner}/{job.name}", str(job.revision), date(job.applied_at), f"{market} {spec['instance_type']}"
+
+
+def revisions(items: Sequence[Revision]) -> None:
+    streams.table(("REVISION", "APPLIED", "BY", "CHANGED"), [_revision(each) for each in items])
+
+
+def _revision(item: Revision) -> Sequence[str]:
+    applied = "not recorded" if item.applied_at is None else date(item.applied_at)
+    changed = f"used by run {item.run[:12]}" if item.run else ", ".join(item.changed or ())
+    return str(item.number), applied, item.applied_by or "-", changed
 
 
 def phase(run: Run, now: float | None) -> str:

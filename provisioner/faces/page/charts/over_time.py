@@ -9,6 +9,7 @@ from provisioner.faces.page.charts.scale import (
     Tick,
     kind_of,
     lasted,
+    marked,
     of_numbers,
     of_seconds,
     spoken,
@@ -33,6 +34,8 @@ class Bar:
     y: float
     width: float
     height: float
+    #: Whether there is a mark below the bar, because the run did not succeed: colour alone must not tell this.
+    marked: bool
     #: The text that a pointer shows.
     text: str
 
@@ -96,7 +99,16 @@ def _chart(
             height = round(max(LOWEST, TALL * value / top), 1)
             x = round(slot * (places - place + (1 - FILLED) / 2), 3)
             bars.append(
-                Bar(run.id, kind_of(run), x, round(TALL - height, 1), round(slot * FILLED, 3), height, said(run))
+                Bar(
+                    run.id,
+                    kind_of(run),
+                    x,
+                    round(TALL - height, 1),
+                    round(slot * FILLED, 3),
+                    height,
+                    marked(run),
+                    said(run),
+                )
             )
     at = None if median is None or not bars else round(TALL * (1 - min(median, top) / top), 1)
     return OverTime(TALL + 2 * ROOM, ROOM, TALL, tuple(lines), tuple(reversed(bars)), at, text)

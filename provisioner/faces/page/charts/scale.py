@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from provisioner.core import units
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.views.history.shapes import PastRun
 
 #: Steps of an axis of seconds.
@@ -23,6 +24,11 @@ class Tick:
 def kind_of(run: PastRun) -> str:
     """Return the run's outcome, or its state while it has not ended."""
     return str(run.outcome or run.state)
+
+
+def marked(run: PastRun) -> bool:
+    """Return whether the run ended without success."""
+    return run.outcome is not None and run.outcome is not Outcome.SUCCEEDED
 
 
 def lasted(run: PastRun, now: float) -> float:

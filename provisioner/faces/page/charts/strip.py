@@ -1,10 +1,10 @@
 """The history strip of a job: its last runs as bars. A bar's height is the run's duration, its colour the outcome."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from provisioner.core.views.history.shapes import PastRun
-from provisioner.faces.page.charts.scale import kind_of, lasted, spoken
+from provisioner.faces.page.charts.scale import kind_of, lasted, marked
 
 #: Pixels of a bar, of the gap after it, of the tallest and of the lowest bar.
 WIDTH, GAP, TALLEST, LOWEST = 5, 2, 22, 3
@@ -20,21 +20,40 @@ class Bar:
     kind: str
     x: int
     y: float
-    width: int
     height: float
     #: Whether there is a mark below the bar.
     marked: bool
-    #: The text that a pointer shows.
-    text: str
 
 
 @dataclass(frozen=True)
 class Strip:
+    """A strip. A list of jobs has thousands of bars, so all bars of one kind are drawn as one path."""
+
     width: int
     height: int
     bars: tuple[Bar, ...]
     #: The whole strip in words, for screen readers.
     text: str
+
+    @property
+    def paths(self) -> Mapping[str, str]:
+        """The bars as the path of each kind."""
+        found: dict[str, str] = {}
+        for bar in self.bars:
+            found[bar.kind] = f"{found.get(bar.kind, '')}M{bar.x} {bar.y:g}h{WIDTH}v{bar.height:g}h-{WIDTH}z"
+        return found
+
+    @property
+    def marks(self) -> str:
+        """The marks as one path."""
+        return "".join(
+            f"M{bar.x + 1} {TALLEST + 1}h{WIDTH - 2}v{MARK}h-{WIDTH - 2}z" for bar in self.bars if bar.marked
+        )
+
+    @property
+    def runs(self) -> str:
+        """The beginnings of the runs' ids, from the right: a script opens the run of the bar that is clicked."""
+        return " ".join(bar.run[:12] for bar in reversed(self.bars))
 
 
 def strip(runs: Sequence[PastRun], now: float, places: int = 30) -> Strip:
@@ -47,10 +66,8 @@ def strip(runs: Sequence[PastRun], now: float, places: int = 30) -> Strip:
     bars = []
     for place, run in enumerate(shown):
         height = max(LOWEST, TALLEST * lasted(run, now) / longest) if longest else LOWEST
-        x = (places - 1 - place) * (WIDTH + GAP)
-        kind = kind_of(run)
-        marked = run.outcome is not None and run.outcome != "succeeded"
-        bars.append(Bar(run.id, kind, x, round(TALLEST - height, 1), WIDTH, round(height, 1), marked, spoken(run, now)))
+        x, y, high = (places - 1 - place) * (WIDTH + GAP), round(TALLEST - height, 1), round(height, 1)
+        bars.append(Bar(run.id, kind_of(run), x, y, high, marked(run)))
     return Strip(places * (WIDTH + GAP) - GAP, TALLEST + 1 + MARK, tuple(reversed(bars)), _summary(shown))
 
 

@@ -141,7 +141,7 @@ def revision_page(visit: Visiting, job: JobName, number: Number, against: Before
         "revision.html",
         title=f"{found.name}, revision {number}",
         job=found,
-        shown=shown,
+        revision=shown,
         before=before,
         other=other,
         lines=lines,
