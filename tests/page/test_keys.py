@@ -46,6 +46,17 @@ def test_j_and_k_move_through_a_list_and_enter_opens_an_entry(shown: Window) -> 
     shown.page.wait_for_url(f"**/run/{0:032x}")
 
 
+def test_focus_stays_on_an_entry_while_the_list_is_updated(shown: Window) -> None:
+    shown.page.keyboard.press("j")
+    shown.page.keyboard.press("j")
+    shown.page.evaluate("document.querySelector('[data-live] > *').dataset.old = '1'")
+    shown.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(shown.page.locator("[data-old]")).to_have_count(0)
+    assert focused(shown.page) == "ann/second"
+    shown.page.keyboard.press("j")
+    assert focused(shown.page) == "ann/third"
+
+
 def test_slash_goes_to_the_search_and_escape_leaves_it(shown: Window) -> None:
     shown.open("/docs")
     shown.page.keyboard.press("/")

@@ -3,17 +3,27 @@
 
 const parts = new Map();
 
+/** Return a selector that finds the focused element of a part in its next content too, or "". */
+function focusedIn(element) {
+  const active = document.activeElement;
+  if (!active || !element.contains(active)) return "";
+  if (active.id) return `#${CSS.escape(active.id)}`;
+  if (active.matches("summary") && active.parentElement.id) return `#${CSS.escape(active.parentElement.id)} > summary`;
+  const href = active.getAttribute("href");
+  return href ? `a[href="${CSS.escape(href)}"]` : "";
+}
+
 /** Replace the content of a part, but keep the focus and the open <details> in it. */
 function replaceContent(element, text) {
   const found = new DOMParser().parseFromString(text, "text/html");
   const open = [...element.querySelectorAll("details[open][id]")].map((each) => each.id);
-  const focused = element.contains(document.activeElement) ? document.activeElement.id : "";
+  const focused = focusedIn(element);
   element.replaceChildren(...found.body.childNodes);
   for (const id of open) {
     const details = document.getElementById(id);
     if (details) details.open = true;
   }
-  if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  if (focused) element.querySelector(focused)?.focus({ preventScroll: true });
   element.dispatchEvent(new CustomEvent("part", { bubbles: true }));
 }
 
