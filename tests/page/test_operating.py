@@ -141,6 +141,17 @@ def test_new_token_is_shown_once_and_logs_in(site: Server) -> None:
         assert other.log_in(token).status_code == 303
 
 
+def test_page_of_tokens_has_the_newest_and_counts_the_others(site: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provisioner.faces.page.routes.access.tokens.MOST", 1)
+    old, new = (site.service.tokens.create([name], admin=False).id for name in ("older", "newer"))
+    with visitor(site, "root", admin=True) as admin:
+        newest = site.service.tokens.all()[0].id
+        page = admin.get("/tokens").text
+    assert newest in page
+    assert {old, new}.isdisjoint(re.findall(r"<code>([0-9a-f]{12})</code>", page))
+    assert f"{len(site.service.tokens.all()) - 1} older ones" in page
+
+
 def test_wrong_field_of_a_token_is_explained_and_keeps_what_was_written(site: Server) -> None:
     with visitor(site, "root", admin=True) as admin:
         before = len(site.service.tokens.all())

@@ -68,6 +68,9 @@ def document(topic: str) -> Document:
 def rendered(topic: str, text: str) -> Document:
     """Return the page with this Markdown as HTML."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    # A wide table scrolls in a box of its own, also with keys.
+    markdown.add_render_rule("table_open", lambda *_: '<div class="table" tabindex="0"><table>\n')
+    markdown.add_render_rule("table_close", lambda *_: "</table></div>\n")
     tokens = markdown.parse(text)
     sections = tuple(_sections(tokens))
     for each in tokens:
@@ -111,14 +114,12 @@ def _slug(heading: str) -> str:
 
 
 def _adapt(token: Token) -> None:
-    """Replace inline styles by classes, which the Content-Security-Policy allows; let keys scroll wide blocks."""
+    """Replace inline styles by classes, which the Content-Security-Policy allows."""
     if style := token.attrs.pop("style", ""):
         token.attrSet("class", f"align-{str(style).rpartition(':')[2]}")
     if token.type in ("fence", "code_block"):
         token.info = ""
         token.attrs |= {"class": "code"}
-    if token.type == "table_open":
-        token.attrs |= {"class": "wide", "tabindex": "0"}
 
 
 def _lead(tokens: Sequence[Token]) -> None:

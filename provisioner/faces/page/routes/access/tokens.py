@@ -18,6 +18,8 @@ router = page_router()
 
 #: Lifetimes to choose from; empty: the token does not expire.
 LIFETIMES = ("1d", "7d", "30d", "90d", "365d", "")
+#: Maximum number of tokens on the page, the newest first.
+MOST = 500
 #: What the form has before anything is written.
 BLANK: Mapping[str, str] = {"owners": "", "role": "user", "expires": "30d", "note": ""}
 
@@ -64,5 +66,14 @@ def _page(
 ) -> Response:
     found = visit.control.tokens.all()
     base = f"{'https' if is_secure(visit.request) else 'http'}://{visit.request.headers.get('host', '')}"
-    values = {"tokens": found, "given": given, "made": made, "trouble": trouble, "lifetimes": LIFETIMES, "base": base}
+    more = max(0, len(found) - MOST)
+    values = {
+        "tokens": found[:MOST],
+        "more": more,
+        "given": given,
+        "made": made,
+        "trouble": trouble,
+        "lifetimes": LIFETIMES,
+        "base": base,
+    }
     return visit.page("tokens.html", status, **values)
