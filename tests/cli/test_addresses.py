@@ -114,8 +114,10 @@ def test_browser_opens_only_on_the_terminal_of_a_desktop(
     base = _set_page(whole, monkeypatch)
     for name in ("WAYLAND_DISPLAY", "BROWSER", "DISPLAY"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DISPLAY", ":0")
     provision("open")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.delenv("DISPLAY")
     provision("open")
     monkeypatch.setenv("DISPLAY", ":0")
     provision("open", "--print")

@@ -46,6 +46,7 @@ def test_links_of_a_page_lead_to_pages() -> None:
     assert '<a href="#part">b</a>' in html
     assert '<a href="https://example.com/" rel="noreferrer noopener">c</a>' in html
     assert "<a>d</a>" in html
+    assert rendered("x", "[a](nothing.md)").html == "<p><a>a</a></p>\n"
 
 
 def test_headings_have_the_ids_of_github() -> None:
