@@ -14,9 +14,10 @@ from provisioner.core.views.job import Job as JobView
 from provisioner.core.views.run import Run
 from provisioner.faces.cli import session
 from provisioner.ports.control.control import Control
+from provisioner.ports.control.history import History
 from provisioner.ports.control.jobs import Jobs
 from provisioner.ports.control.lists import Commands
-from provisioner.ports.control.logs import LogQuery, Logs
+from provisioner.ports.control.logs import LineQuery, LogQuery, Logs, Place, Search
 from provisioner.ports.control.operator import Operator
 from provisioner.ports.control.runs import Runs
 from provisioner.ports.control.schedules import Schedules
@@ -42,6 +43,9 @@ TO_JOBS: Mapping[str, Deed] = {
     "runs.start": lambda control, name: control.runs.start(name, {}, idempotency_key="k"),
     "schedules.set": lambda control, name: control.schedules.set(name, {"schedule": "@daily"}),
     "schedules.get": lambda control, name: control.schedules.get(name, 1),
+    "history.runs": lambda control, name: control.history.runs(name),
+    "history.revisions": lambda control, name: control.history.revisions(name),
+    "history.revision": lambda control, name: control.history.revision(name, 1),
     "runs.find of a job": lambda control, name: control.runs.find(
         RunFilter(job=name if "/" in name else f"bob/{name}")
     ),
@@ -51,6 +55,9 @@ TO_RUNS: Mapping[str, Deed] = {
     "runs.status": lambda control, name: control.runs.status(name),
     "runs.stop": lambda control, name: control.runs.stop(name),
     "runs.receipt": lambda control, name: control.runs.receipt(name),
+    "runs.recipe": lambda control, name: control.runs.recipe(name),
+    "logs.lines": lambda control, name: control.logs.lines(name, Place(), LineQuery()),
+    "logs.search": lambda control, name: control.logs.search(name, Place(), Search("x")),
     "logs.read": lambda control, name: control.logs.read(name, LogQuery(STREAMS)),
     "logs.page": lambda control, name: control.logs.page(name, LogQuery(STREAMS)),
     "logs.follow": lambda control, name: control.logs.follow(name, LogQuery(STREAMS)),
@@ -66,6 +73,7 @@ TO_RUNS: Mapping[str, Deed] = {
 LISTS: Mapping[str, Callable[[OnBehalf], object]] = {
     "jobs.all": lambda control: control.jobs.all(),
     "schedules.all": lambda control: control.schedules.all(),
+    "history.jobs": lambda control: [control.history.jobs(), control.history.jobs("job")],
     "runs.find": lambda control: [
         control.runs.find(),
         *(control.runs.find(RunFilter(job=job)) for job in ("job", bobs_job(control))),
@@ -170,7 +178,7 @@ def test_every_use_case_is_covered() -> None:
     """This test fails for a new method of Control until the method is in a table above or has a separate test."""
     covered = {*(name.partition(" ")[0] for name in TO_JOBS), *TO_RUNS, *LISTS, *HOST, *OTHERS}
     ports = {"jobs": Jobs, "runs": Runs, "logs": Logs, "schedules": Schedules, "tokens": Tokens, "operator": Operator}
-    ports |= {"commands": Commands, "uploads": Uploads, "usage": Usage}
+    ports |= {"commands": Commands, "uploads": Uploads, "usage": Usage, "history": History}
     methods = {f"{name}.{method}" for name, port in ports.items() for method in _public(port)}
     # Pages of logs are only on the service, for the API.
     assert covered - {"logs.page"} == (_public(Control) - ports.keys()) | methods
