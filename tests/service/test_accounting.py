@@ -7,12 +7,14 @@ import pytest
 
 from provisioner.core.access.callers import Caller
 from provisioner.core.errors import Invalid
+from provisioner.core.run.records import Record
 from provisioner.core.views.costs.usage import Usage, UsageRow
 from provisioner.ports.control.usage import UsageQuery
 from provisioner.rehearsal.ec2.conditions import Conditions, PriceRule
 from provisioner.rehearsal.ec2.instance import FleetAnswer, FleetRequest
 from provisioner.service.control import OnBehalf
-from provisioner.service.usage.accounting import STEP
+from provisioner.service.usage import reading
+from provisioner.service.usage.accounting import STEP, Accounting
 from tests.service.agents import Script
 from tests.service.world import World
 
@@ -149,3 +151,40 @@ def test_months_are_periods_and_groups() -> None:
     assert (found.first, found.last) == ("2026-12-01", "2027-02-28")
     assert [row.group for row in found.rows] == [("2027-01",)]
     assert read(made, "day", first="2027-02", last="2027-02").rows == ()
+
+
+def test_more_groups_than_a_reader_wants_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise one request could take minutes, or silently leave groups out."""
+    made = world()
+    for owner in ("ann", "bob", "cat"):
+        made.start(owner=owner)
+    made.run()
+    monkeypatch.setattr(reading, "GROUPS", 3)
+    assert len(read(made, "owner").rows) == 3
+    monkeypatch.setattr(reading, "GROUPS", 2)
+    with pytest.raises(Invalid, match="more than 2 groups: give fewer dimensions"):
+        read(made, "owner")
+
+
+def test_older_machines_are_counted_while_those_of_an_unfinished_run_wait() -> None:
+    """The machines of earlier attempts have ended, but belong to a run that is not done."""
+    made = world(command=30.0)
+    made.plan(0.0, lambda: made.start())
+    made.run()
+    forget(made)
+    (run,) = made.store.runs()
+    (node,) = made.store.nodes(run.id)
+    (machine,) = made.store.machines([node.instance_id])
+    live = replace(run, id="f" * 32, done_at=None, ended_at=None, certain_at=None, version=0)
+    mine = [
+        replace(node, id=f"n{number}", run=live.id, attempt=number, instance_id=f"i-{number}", version=0)
+        for number in range(1, STEP + 2)
+    ]
+    ended = [replace(machine, id=each.instance_id, version=0) for each in mine]
+    records: list[Record] = [live, *mine, *ended]
+    made.store.save(records)
+    accounting = Accounting(made.installation)
+    lease = made.store.acquire("test", "daemon", made.now(), 60.0)
+    assert lease
+    accounting.proceed(made.store.live(), lease.epoch)
+    assert [each.id for each in made.store.usages([machine.id, *(each.instance_id for each in mine)])] == [machine.id]
