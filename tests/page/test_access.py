@@ -147,8 +147,9 @@ def check(_: Visitor, answer: httpx.Response, what: object) -> None:
         assert headers.get("x-frame-options", "DENY") == "DENY", what
         assert policy.get("form-action", "'self'") == "'self'", what
         assert policy.get("script-src", "'self'") == "'self'", what
-    # Other texts of users are downloaded, or cannot be executed.
-    assert kind in ("text/html", "application/json", "text/csv", "text/plain", "text/markdown"), what
+    # Other texts of users are downloaded, or cannot be executed. Pictures are those of the documentation.
+    others = ("application/json", "text/csv", "text/plain", "image/svg+xml", "image/png")
+    assert kind in ("text/html", *others), what
     # No cache keeps what a session has seen.
     if answer.status_code == 200:
         assert {"no-store", "private"} & set(headers.get("cache-control", "").split(", ")), what

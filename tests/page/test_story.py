@@ -14,8 +14,18 @@ from tests.e2e.rig import Rig, rig
 from tests.page.browser import Window
 from tests.page.conftest import window
 
-#: A command that works until it gets SIGTERM.
-WAITING = "echo working on attempt $PROVISION_ATTEMPT; trap 'echo saved; exit 0' TERM; while :; do sleep 0.1; done"
+#: A job that works until it gets SIGTERM.
+RECIPE = """type: job
+spec:
+  name: train
+  image: any
+  instance_type: g5.xlarge
+  use_spot_instance: true
+  command: |
+    echo "attempt $PROVISION_ATTEMPT works for $WHO"
+    trap 'echo saved; exit 0' TERM
+    while :; do sleep 0.1; done
+"""
 
 
 @dataclass
@@ -25,9 +35,9 @@ class Whole:
     rig: Rig
     server: Server
 
-    def interrupt(self, run: Run, attempt: int) -> None:
+    def interrupt(self, run: str, attempt: int) -> None:
         """Send the machine of an attempt its notice of interruption."""
-        nodes = self.rig.service.installation.store.nodes(run.id)
+        nodes = self.rig.service.installation.store.nodes(run)
         [node] = [each for each in nodes if each.attempt == attempt]
         self.rig.double.interrupt(node.instance_id, notice=1.0)
 
@@ -54,20 +64,35 @@ def start(whole: Whole, command: str | list[str], **spec: Any) -> Run:
     return whole.rig.service.runs.get(record.id)
 
 
-def test_interruption_and_resumption_appear_in_the_waterfall(whole: Whole, found: Window) -> None:
-    run = start(whole, WAITING, use_spot_instance=True)
-    found.open(f"/run/{run.id}")
-    now, fall = found.page.locator("#now"), found.page.locator("#waterfall")
-    expect(now.get_by_text("running", exact=True).first).to_be_visible()
-    whole.interrupt(run, 1)
-    expect(fall.get_by_text("interrupted")).to_be_visible()
-    expect(fall.get_by_role("img", name=re.compile("^Attempt 2.*command"))).to_be_visible()
-    # The stop needs a confirmation.
-    now.get_by_text("Stop…").click()
-    now.get_by_role("button", name="Stop the run").click()
-    expect(now.get_by_text("cancelled", exact=True).first).to_be_visible()
-    expect(fall.get_by_text("cancelled")).to_be_visible()
-    expect(found.page.locator("#story")).to_contain_text("interrupt")
+def test_a_run_from_its_recipe_to_its_stop(whole: Whole, chromium: Browser) -> None:
+    """The page shows the live log, an interruption, the next attempt and the stop, without being loaded again."""
+    with window(chromium, whole.server) as found:
+        page = found.page
+        found.log_in(whole.server.token("tester"))
+        page.get_by_role("link", name="New job").first.click()
+        page.get_by_label("Recipe").fill(RECIPE)
+        page.get_by_role("button", name="Apply").click()
+        page.get_by_label("Name of variable 1").fill("WHO")
+        page.get_by_label("Value of variable 1").fill("you")
+        page.get_by_role("button", name="Start", exact=True).click()
+        page.wait_for_url(re.compile("/run/[0-9a-f]{32}$"))
+        loads = len([address for address in found.requests if address == page.url])
+        run = page.url.rpartition("/")[2]
+        now, fall, log = page.locator("#now"), page.locator("#waterfall"), page.locator("#log")
+        expect(now.get_by_text("running", exact=True).first).to_be_visible()
+        expect(log.get_by_text("attempt 1 works for you")).to_be_visible()
+        whole.interrupt(run, 1)
+        expect(fall.get_by_text("interrupted")).to_be_visible()
+        expect(fall.get_by_role("img", name=re.compile("^Attempt 2.*command"))).to_be_visible()
+        expect(log.get_by_text("attempt 2 works for you")).to_be_visible()
+        # The stop needs a confirmation.
+        now.get_by_text("Stop…").click()
+        now.get_by_role("button", name="Stop the run").click()
+        expect(now.get_by_text("cancelled", exact=True).first).to_be_visible()
+        expect(fall.get_by_text("cancelled")).to_be_visible()
+        expect(page.locator("#story")).to_contain_text("interrupt")
+        # The stop's form has loaded the page once more.
+        assert len([address for address in found.requests if address == page.url]) == loads + 1
 
 
 def test_failed_commands_of_a_list_are_shown_with_their_output(whole: Whole, found: Window) -> None:
