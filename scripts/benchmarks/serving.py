@@ -39,7 +39,7 @@ def starts(folder: Path, quick: bool) -> Iterator[Figure]:
         service.jobs.apply(recipe("many", "true"), "the bench's recipe")
         token = service.tokens.create(["bench"], admin=False).token
         # The lease holder does nothing: only the requests are measured, not the work on thousands of runs.
-        with cloud.service() as idle, _standing_by(idle) as other:
+        with cloud.service() as idle, standing_by(idle) as other:
             # Measure both in turn, so that other load on the computer affects both.
             for _ in range(rounds):
                 bare += asyncio.run(_load(one, "/", "", each))
@@ -53,11 +53,11 @@ def starts(folder: Path, quick: bool) -> Iterator[Figure]:
 def followers(folder: Path, quick: bool) -> Iterator[Figure]:
     """Seconds until a job's line reaches 200 followers over HTTP, and the server's memory without and with them."""
     count, lines = (10, 10) if quick else (200, 100)
-    with Cloud(folder, "light") as cloud, cloud.service() as service, _serve() as (port, process):
+    with Cloud(folder, "light") as cloud, cloud.service() as service, serving() as (port, process):
         service.jobs.apply(recipe("ticks", TICKS.format(count=lines)), "the bench's recipe")
         token = service.tokens.create(["bench"], admin=False).token
         urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").read()
-        yield figure("serve-idle", _memory(process), "MB", aim="<= 180")
+        yield figure("serve-idle", memory_of(process), "MB", aim="<= 180")
         run = service.runs.start("ticks", {})
         until(lambda: service.runs.record(run.id).state == "running", "a running run")
         known, began = cloud.count(), time.time()
@@ -79,7 +79,7 @@ def pages(folder: Path, quick: bool) -> Iterator[Figure]:
         for first in range(0, count, BATCH):
             store.save([replace(over, id=f"{first + n:032x}", created_at=float(first + n)) for n in range(BATCH)])
         token = service.tokens.create(["bench"], admin=False).token
-        with _standing_by(service) as port:
+        with standing_by(service) as port:
             asked = urllib.request.Request(
                 f"http://127.0.0.1:{port}/api/runs", headers={"Authorization": f"Bearer {token}"}
             )
@@ -95,15 +95,15 @@ def pages(folder: Path, quick: bool) -> Iterator[Figure]:
 
 
 @contextlib.contextmanager
-def _standing_by(holder: Service) -> Iterator[int]:
+def standing_by(holder: Service) -> Iterator[int]:
     """Run a server that does not act, because `holder` has the lease; yield its port."""
     holder.acting.acquire()
-    with _serve() as (port, _):
+    with serving() as (port, _):
         yield port
 
 
 @contextlib.contextmanager
-def _serve() -> Iterator[tuple[int, int]]:
+def serving() -> Iterator[tuple[int, int]]:
     """Run `provision serve`; yield its port and its process id when it listens."""
     words = [*PROVISION, "serve", "--port", "0"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
@@ -168,14 +168,14 @@ async def _follow(port: int, token: str, run: str, count: int, process: int) -> 
             if line.startswith(b"data: {"):
                 now = time.time()
                 delays.extend(now - float(text) for text in json.loads(line[6:])["text"].split())
-                memory = max(memory, _memory(process))
+                memory = max(memory, memory_of(process))
         writer.close()
 
     await asyncio.gather(*(client() for _ in range(count)))
     return delays, memory
 
 
-def _memory(process: int) -> float:
+def memory_of(process: int) -> float:
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGESIZE") / 1e6
 
