@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from provisioner.core.cloud.machines import MachineState
+from provisioner.core.cloud.offers import Market
 from provisioner.core.cloud.tags import LAUNCH_TAG
 from provisioner.core.cost.phases import Source
 from provisioner.core.cost.receipt import MINIMUM_SECONDS, MachineBill, Receipt
@@ -18,6 +19,7 @@ from provisioner.core.run.lists.joining import NEEDLESS
 from provisioner.core.run.records import Assignment, Node, Run
 from provisioner.core.run.states import State
 from provisioner.core.run.verdicts import LOST_AFTER_START, LOST_BEFORE_START
+from provisioner.core.usage.amounts import total
 from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.machines.scripted_agent import end_of
 from provisioner.service.control_loop.archive import bill as receipt_of
@@ -180,6 +182,7 @@ class EndRules:
         if self._check_line(now, run.created_at) != run.done_at:
             raise Violation("I8 the line of phases does not end when the run is done", str(now))
         self._check_bounds(told, nodes)
+        self._check_usage(nodes)
 
     def _check_bill(self, bill: MachineBill) -> None:
         states = {change.state: change.at for change in self.truth.cloud.model.history(bill.instance_id)}
@@ -198,6 +201,26 @@ class EndRules:
         price = self.truth.cloud.model.price(one.offer, one.launch_time)
         if bill.price and bill.price.dollars != price:
             raise Violation("I8 a price is a guess", f"{price}, {bill}")
+        if bill.price and bill.dollars_at_least is not None and bill.dollars_at_most is not None:
+            # EC2 User Guide, "Billing for interrupted Spot Instances".
+            taken = one.offer.market is Market.SPOT and one.now.reason_code == "Server.SpotInstanceTermination"
+            second = bill.price.dollars / 3600
+            cost, slack = 0.0 if taken and ran < 3600 else ran * second, off * second
+            if not bill.dollars_at_least - slack <= cost <= bill.dollars_at_most + slack:
+                raise Violation("I8 the dollars are not within the bounds", f"{cost}, {bill}")
+
+    def _check_usage(self, nodes: Sequence[Node]) -> None:
+        """Every machine of a run that is done is in the usage, with amounts within their bounds."""
+        ids = {node.instance_id for node in nodes}
+        used = self.truth.store.usages(ids)
+        if {each.id for each in used} != ids:
+            raise Violation("the usage lacks machines", f"{ids}, {used}")
+        for each in used:
+            sums = total(part.amounts for part in each.parts)
+            if not sums.seconds_at_least <= sums.seconds <= sums.seconds_at_most:
+                raise Violation("the expected usage is not within its bounds", str(each))
+            if not sums.dollars_at_least <= sums.dollars <= sums.dollars_at_most:
+                raise Violation("the expected dollars are not within their bounds", str(each))
 
     def _check_line(self, told: Receipt, created_at: float) -> float | None:
         """I8: the phases have no hole and no overlap. Return the end of the line."""
