@@ -138,7 +138,7 @@ def test_index_of_a_long_stream_is_stored_and_read_by_the_next_process() -> None
     "stored", [b"", b"{}", b'{"version": 99}\nx', b"\xff\n", b'{"version":1,"chunks":1000000000000,"marks":1}\nx']
 )
 def test_stored_index_that_cannot_be_read_is_made_anew(stored: bytes) -> None:
-    """A later version may have written it."""
+    """The stored index may be damaged, or written by a later version."""
     stream = Stream((0, b"one\ntwo\n"))
     stream.archive()
     stream.bucket.put(lines_key(RUN, 1, 0, "output"), stored)

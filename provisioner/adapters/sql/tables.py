@@ -236,7 +236,7 @@ class UsageRow(SQLModel, table=True):
 
 
 class PriceUsedRow(SQLModel, table=True):
-    """The ranges of the prices that the usage of a day was computed with."""
+    """The lowest and highest price, and its oldest and newest date, that an owner's usage of one day was computed with."""
 
     __tablename__: ClassVar[str] = "price_used"
     day: int = Field(primary_key=True)

@@ -39,7 +39,7 @@ class Document:
     topic: str
     title: str
     html: Markup
-    #: The first one is the page's title, with the text below it.
+    #: The first section has the page's title, and the text up to the next heading.
     sections: tuple[Section, ...]
 
     @property
@@ -82,7 +82,7 @@ def rendered(topic: str, text: str) -> Document:
 
 
 def _sections(tokens: Sequence[Token]) -> Iterator[Section]:
-    """Yield the sections; give each heading its id."""
+    """Yield the sections, and set the id of each heading's token."""
     used, level, heading, anchor, text = Counter[str](), 0, "", "", list[str]()
     for at, token in enumerate(tokens):
         if token.type == "heading_open":

@@ -6,7 +6,7 @@ from pathlib import Path
 from provisioner.core.errors import NotFound
 from provisioner.core.suggestions import did_you_mean
 
-#: One Markdown file for each topic; the first line is its title.
+#: The folder with one Markdown file for each topic. The first line of a file is its title.
 PAGES = Path(__file__).parents[2] / "docs"
 
 

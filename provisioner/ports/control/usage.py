@@ -15,7 +15,7 @@ DAYS, MOST = 3660, 4
 
 @dataclass(frozen=True)
 class UsageQuery:
-    """A period, how it is grouped, and whose usage is wanted."""
+    """A query for usage: the period, the dimensions to group by, and the owners."""
 
     by: tuple[str, ...] = ("owner",)
     #: UTC days as YYYY-MM-DD, or months as YYYY-MM. Empty: the first day of the present month, and today.

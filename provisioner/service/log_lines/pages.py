@@ -31,7 +31,7 @@ def page(content: Content, query: LineQuery) -> LinePage:
     first = _first(content, query)
     count = max(0, min(query.count, index.lines - first + 1))
     lines = _lines(content, first, count) if count else []
-    # The part of the stream that the page is about, to its end if the page reaches the last line.
+    # Find gaps from the first line of the page to its last line, or to the end of the stream if no line follows.
     start = index.chunks.position(lines[0].offset) if lines else index.size
     last = first + len(lines) > index.lines
     end = index.covered + 1 if last else index.chunks.position(lines[-1].offset) + lines[-1].size if lines else start

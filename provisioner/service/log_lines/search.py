@@ -34,7 +34,7 @@ class _Wanted:
     after: int
 
     def found_in(self, data: bytes) -> bytes:
-        """Return the bytes in which to find the text."""
+        """Return the data to search: in lower case if the search ignores case."""
         return data.lower() if self.ignore_case else data
 
 

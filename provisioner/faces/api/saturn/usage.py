@@ -89,7 +89,7 @@ _OWNERS = {
     ]
 }
 
-#: Whether the usage of an owner is wanted.
+#: A function that returns whether to include an owner's usage.
 Wanted = Callable[[str], bool]
 
 

@@ -46,7 +46,7 @@ class Choice:
         )
 
     def query(self) -> str:
-        """Return the choice as the query of an address."""
+        """Return the URL query string for this choice."""
         return urlencode({name: value for name, value in vars(self).items() if value})
 
 

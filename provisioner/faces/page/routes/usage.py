@@ -57,7 +57,7 @@ class Choice:
         return UsageQuery(by, self.first, self.last, (self.owner,) if self.owner else ())
 
     def address(self, **changes: str) -> str:
-        """Return the choice as the query of an address, with these changes."""
+        """Return the URL query string for this choice, with `changes` applied."""
         told = {"by": self.by, "tag": self.tag, "owner": self.owner, "from": self.first, "to": self.last, **changes}
         return urlencode({name: value for name, value in told.items() if value})
 

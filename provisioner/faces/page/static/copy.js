@@ -1,6 +1,6 @@
 // Copy commands: a button with `data-copy` copies that text. Blocks of code in the documentation get such a button.
 
-/** Milliseconds for which a button says that its text was copied. */
+/** Milliseconds for which a button shows "Copied" or "Not copied". */
 const SAID = 1500;
 
 /** Without TLS a browser has no clipboard for scripts; then a field is selected and copied. */

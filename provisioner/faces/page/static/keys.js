@@ -1,5 +1,5 @@
-// Keys for the whole page: see templates/parts/keys.html. A key does nothing while a field has the focus, with Ctrl, Alt
-// or Meta, or after another script has used it. WCAG 2.1.4: the dialog has a switch that turns the keys off.
+// Keys for the whole page: see templates/parts/keys.html. A key is ignored while a text field has the focus, while Ctrl,
+// Alt or Meta is held, and if another script has handled the event. The dialog can turn the keys off (WCAG 2.1.4).
 
 const OFF = "provision-keys-off";
 /** The pages by the second key after g. */

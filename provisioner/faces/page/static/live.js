@@ -3,7 +3,7 @@
 
 const parts = new Map();
 
-/** Return a selector that finds the focused element of a part in its next content too, or "". */
+/** Return a selector for the focused element that also matches after the part is replaced, or "". */
 function focusedIn(element) {
   const active = document.activeElement;
   if (!active || !element.contains(active)) return "";

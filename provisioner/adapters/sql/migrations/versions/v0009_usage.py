@@ -6,7 +6,7 @@ from alembic import op
 revision = "0009"
 down_revision = "0008"
 
-#: The sums, as in core/usage/amounts.py.
+#: The columns of sums. The names are those of the fields of Amounts in core/usage/amounts.py.
 _SUMS = (
     "seconds_at_least",
     "seconds",
