@@ -95,7 +95,10 @@ def _notes(item: Usage) -> Iterator[str]:
     """Yield what the amounts are made of, and what they lack."""
     both = (item.final, item.estimated)
     if reserved := sum(each.reserved_dollars for each in both):
-        yield f"machines in capacity reservations: {dollars(reserved)} at list prices; already paid for, so not in the amounts above"
+        yield (
+            f"machines in capacity reservations: {dollars(reserved)} at list prices; already paid for, so not in the "
+            "amounts above"
+        )
     unpriced = sum(each.unpriced_hours for each in both), sum(each.unpriced_disk_hours for each in both)
     if any(unpriced):
         yield f"price unknown: {unpriced[0]:.2f} h of machines, {unpriced[1]:.2f} h of disks, in no amount"
