@@ -236,7 +236,7 @@ class UsageRow(SQLModel, table=True):
 
 
 class PriceUsedRow(SQLModel, table=True):
-    """The lowest and highest price that an owner's usage of one day was computed with, and the dates of these prices."""
+    """The lowest and highest price that an owner's usage of one day was computed with, and the prices' dates."""
 
     __tablename__: ClassVar[str] = "price_used"
     day: int = Field(primary_key=True)
