@@ -67,9 +67,8 @@ def test_queue_says_why_a_run_waits_what_was_tried_and_when_it_is_tried_next(bus
     assert "1 run capacity next try in" in text
     assert "ann/dry dddddddddddd queued triggered 5 h" in text
     assert "capacity : no capacity in any zone Next try in 5 h" in text
-    assert (
-        "1 refused offer What was tried Answer When spot g5.xlarge us-east-1a InsufficientInstanceCapacity 5 h" in text
-    )
+    assert "1 refused offer What was tried" in text
+    assert "When spot g5.xlarge us-east-1a InsufficientInstanceCapacity 5 h" in text
     assert text.index("AWS has not verified the account") < text.index("ann/dry"), "first, what the operator must do"
     assert "secret" not in text, "it is another owner's"
 
