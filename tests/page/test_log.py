@@ -61,7 +61,9 @@ def test_search_without_script_finds_lines_and_links_to_them(site: Server, long_
 def test_newest_stream_with_bytes_is_shown(site: Server) -> None:
     log = PlantedLog(site, "newest")
     with visitor(site, "ann") as ann:
-        assert "the run has no machine" in ann.get(log.path).text.lower()
+        page = ann.get(log.path).text
+        assert "The run has no machine, so it has no log." in page
+        assert 'data-state="waiting"' in page
         log.begin()
         for stream in ("system", "setup", "output"):
             log.write(b"one\n", stream)

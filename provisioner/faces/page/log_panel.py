@@ -128,7 +128,7 @@ class Panel:
 
     @property
     def state(self) -> str:
-        return "complete" if self.page.over else "live"
+        return "complete" if self.page.over else "live" if self.page.total else "waiting"
 
     @property
     def digits(self) -> int:

@@ -219,7 +219,7 @@ class Panel {
     const { view } = this;
     if (!view) return;
     const { total } = view.list;
-    this.panel.classList.toggle("empty", total === 0);
+    this.panel.classList.toggle("no-lines", total === 0);
     const digits = String(Math.max(4, String(total).length));
     if (this.scroller.dataset.digits !== digits) this.scroller.dataset.digits = digits;
     if (total) {
@@ -227,8 +227,9 @@ class Panel {
       this.where.textContent = `${NUMBER.format(seen.first + 1)}–${NUMBER.format(seen.last + 1)} of ${NUMBER.format(total)}`;
     } else this.where.textContent = "";
     const live = !view.over;
-    this.state.textContent = !live ? "Complete" : view.following ? "Live" : "Paused";
-    this.state.dataset.state = !live ? "complete" : view.following ? "live" : "paused";
+    const state = view.over ? "complete" : !total ? "waiting" : view.following ? "live" : "paused";
+    this.state.textContent = state[0].toUpperCase() + state.slice(1);
+    this.state.dataset.state = state;
     this.follower.hidden = view.following || total === 0;
     const more = view.unseen ? ` (${NUMBER.format(view.unseen)} new)` : "";
     this.follower.querySelector("span").textContent = live ? `Jump to live${more}` : "Jump to the end";
