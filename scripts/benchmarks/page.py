@@ -115,7 +115,7 @@ def _live(opened: Window, run: str) -> tuple[list[float], list[str]]:
     opened.page.wait_for_timeout(WATCHED * 1000)
     requested = [urlsplit(address) for address in opened.requests[known:]]
     polls = [f"{each.path}?{each.query}" for each in requested]
-    opened.page.wait_for_function("document.body.innerText.includes('succeeded')")
+    opened.page.locator("#now").get_by_text("succeeded", exact=True).first.wait_for()
     found: list[float] = opened.page.evaluate("window.seen")
     if not found:
         raise RuntimeError("no line came to the screen; expected the log on the page of a run")

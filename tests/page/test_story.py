@@ -13,6 +13,7 @@ from tests.api.served import Server
 from tests.e2e.rig import Rig, rig
 from tests.page.browser import Window
 from tests.page.conftest import window
+from tests.polling import until
 
 #: A job that works until it gets SIGTERM.
 RECIPE = """type: job
@@ -26,6 +27,8 @@ spec:
     trap 'echo saved; exit 0' TERM
     while :; do sleep 0.1; done
 """
+
+PRICES = [{"market": "spot", "dollars": 0.45}, {"market": "on-demand", "dollars": 1.006}]
 
 
 @dataclass
@@ -47,7 +50,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     folder = tmp_path_factory.mktemp("whole")
     with (
         pytest.MonkeyPatch.context() as patch,
-        rig(folder, patch) as made,
+        rig(folder, patch, prices=PRICES) as made,
         Server(made.settings) as server,
     ):
         yield Whole(made, server)
@@ -111,3 +114,11 @@ def test_each_rank_of_a_gang_has_a_row(whole: Whole, found: Window) -> None:
     fall = found.page.locator("#waterfall")
     expect(fall.get_by_role("img", name=re.compile("^Attempt 1, rank 0"))).to_be_visible()
     expect(fall.get_by_role("img", name=re.compile("^Attempt 1, rank 1"))).to_be_visible()
+
+
+def test_usage_has_a_chart_with_the_cost_of_a_run(whole: Whole, found: Window) -> None:
+    run = start(whole, "true")
+    until(lambda: whole.rig.service.runs.record(run.id).done_at is not None, "the run's end", patience=180)
+    found.open("/usage?by=job")
+    expect(found.page.get_by_role("img", name=re.compile("^Dollars by day"))).to_be_visible()
+    expect(found.page.get_by_role("region", name="Usage by group")).to_contain_text(run.job)
