@@ -16,8 +16,14 @@ def earlier(store: Store, run: Run, number: int, seconds: float, stretch: float)
     """Yield the records of a copy of an ended run, `seconds` earlier, which takes `stretch` times as long."""
     nodes, events = store.nodes(run.id), store.events(run.id)
     names = {id: f"{number:08x}{id[8:]}" for id in (run.id, *(event.id for event in events))}
+    launches = [found for id in {node.launch for node in nodes} if (found := store.launch(id))]
+    names |= {launch.id: f"{number:04d}{launch.id[4:]}" for launch in launches}
     names |= {node.instance_id: f"{node.instance_id[:-4]}{number:04x}" for node in nodes}
-    whole: list[Record] = [run, *events, *nodes, *store.machines([node.instance_id for node in nodes])]
+    # About what the longer run costs: a machine that lives less than a minute is billed for one.
+    hours = ((run.ended_at or run.created_at) - run.created_at) * stretch / 3600
+    if run.dollars_at_most is not None:
+        run = dataclasses.replace(run, dollars_at_least=0.4 * hours, dollars_at_most=0.45 * hours * run.scale)
+    whole: list[Record] = [run, *events, *launches, *nodes, *store.machines([node.instance_id for node in nodes])]
     for record in whole:
         yield dataclasses.replace(_moved(record, names, run.created_at, run.created_at - seconds, stretch), version=0)
 
