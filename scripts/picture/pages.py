@@ -72,6 +72,7 @@ def main(folder: Path | None) -> None:
         paths = _rehearse(made)
         with visitor(server, "ann", "bob", admin=True) as admin:
             cookies = dict(admin.client.cookies)
+            until(lambda: "Not counted yet" not in admin.get("/usage").text, "usage of past runs", patience=120)
         for theme in THEMES:
             for width in WIDTHS.values():
                 if folder is None and width != WIDTHS["desk"]:
