@@ -22,6 +22,7 @@ from scripts.benchmarks import (
     serving,
     slots,
     triggers,
+    usage,
 )
 from scripts.benchmarks.figures import Figure, line, moved, read
 
@@ -49,6 +50,7 @@ MEASURES: tuple[Measure, ...] = (
     serving.pages,
     page.page,
     page.page_lists,
+    usage.usage,
     attacks.clock,
     attacks.others,
     attacks.owner,

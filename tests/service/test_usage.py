@@ -82,11 +82,13 @@ def played(runs: int, seed: int, busy: float) -> World:
     return world
 
 
-#: Number of runs, and seconds between passes.
-@pytest.fixture(scope="module", params=[(40, 3.0), pytest.param((500, 1.0), marks=pytest.mark.load)], ids=str)
-def world(request: pytest.FixtureRequest) -> World:
-    runs, busy = request.param
-    return played(runs, 16, busy)
+#: Number of runs, and seconds between passes. `scripts/bench usage` does the same with 500 runs.
+RUNS, BUSY = 40, 3.0
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return played(RUNS, 16, BUSY)
 
 
 def truth(world: World, *by: str) -> Mapping[tuple[str, ...], float]:
