@@ -39,7 +39,7 @@ NOT_INCLUDED = (
     "snapshots of AMIs",
     "hours of capacity reservations that no machine used",
     "changes of a spot price after the launch",
-    "machines of other stores, discounts, credits and taxes",
+    "machines of other installations, discounts, credits and taxes",
 )
 #: Maximum number of machines that the store is asked for at once, and that are counted as uncounted.
 BATCH, UNCOUNTED_MOST = 500, 100_000
