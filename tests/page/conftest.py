@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,10 +10,9 @@ from playwright.sync_api import Browser
 
 from provisioner.faces.page.visitor import csrf_of
 from provisioner.rehearsal.fakes.bucket import MemoryBucket
-from provisioner.settings import Rehearsal, Settings
+from tests.api.conftest import settings
 from tests.api.served import Server
 from tests.page import browser
-from tests.ports import free_ports
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -29,19 +27,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with browser.chromium(tmp_path_factory.mktemp("chromium")) as started:
         yield started
-
-
-def settings(folder: Path) -> Settings:
-    return Settings(
-        installation="test",
-        region="us-east-1",
-        bucket="bucket",
-        subnets=("subnet-1",),
-        store=folder / "store.db",
-        owner="keeper",
-        # No server listens here, so every cloud call fails.
-        rehearsal=Rehearsal(endpoint=f"http://127.0.0.1:{free_ports(1)[0]}"),
-    )
 
 
 @pytest.fixture(scope="module")
