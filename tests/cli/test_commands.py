@@ -310,7 +310,7 @@ def test_json_has_the_shapes_that_are_documented(provision: Provision, ended: di
     assert set(status) == {"run", "attempts", "machines", "events"}
     assert [set(each) for each in status["attempts"]] == [ATTEMPT]
     assert [set(each) for each in status["machines"]] == [MACHINE]
-    assert {frozenset(event) for event in status["events"]} == {frozenset({"at", "text"})}
+    assert {frozenset(event) for event in status["events"]} == {frozenset({"at", "text", "who"})}
     receipt = value(provision("receipt", id, "--json"))
     assert set(receipt) == RECEIPT
     assert {frozenset(phase) for phase in receipt["phases"]} == {frozenset(PHASE)}
