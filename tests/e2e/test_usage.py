@@ -15,6 +15,8 @@ from tests.support.billed import billed
 
 CENT, SPOT, ON_DEMAND, GIB = 0.01, 0.4021, 1.006, 0.08
 OWNERS = ("tester", "lab/bob")
+#: `scripts/bench usage` compares 500 runs, in simulated time.
+RUNS = 30
 CONDITIONS: dict[str, Any] = {
     "prices": [{"dollars": ON_DEMAND}, {"market": "spot", "dollars": SPOT}],
     "disk": {"gib": GIB},
@@ -35,12 +37,11 @@ def fill(whole: Rig, runs: int) -> None:
     whole.until(lambda: not whole.service.operator.unfinished())
 
 
-@pytest.mark.parametrize("runs", [30, pytest.param(500, marks=pytest.mark.load)])
-def test_usage_equals_the_history_of_the_double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int) -> None:
+def test_usage_equals_the_history_of_the_double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted machines are free in their first hour, but not their disks; failed attempts cost."""
     host = ScriptedHost((Script(job="bad", command=0.3, exit_code=3), Script(command=1.2)))
     with rig(tmp_path, monkeypatch, host=host, **CONDITIONS) as whole:
-        fill(whole, runs)
+        fill(whole, RUNS)
         store = whole.service.installation.store
         every = whole.service.runs.records()
         owners = {node.instance_id: node.run for run in every for node in store.nodes(run.id)}

@@ -69,7 +69,7 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         "schedules": Command("schedules:schedules", "List the schedules.", "schedules"),
     },
     "Operate": {
-        "serve": Command("serving:serve", "Run the control plane and the HTTP API.", "serve --port 8080"),
+        "serve": Command("serving:serve", "Run the control plane, the HTTP API and the page.", "serve --port 8080"),
         "daemon": Command("acting:daemon", "Run the control plane.", "daemon"),
         "cron": Command("acting:cron", "Start what schedules make due, and nothing else.", "cron"),
         "iam": Command("account.iam:iam", "Print the IAM policies for the settings.", "iam control > control.json"),
