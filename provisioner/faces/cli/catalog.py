@@ -32,7 +32,9 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         "apply": Command("jobs:apply", "Store a recipe as a job.", "apply recipe.yaml --start"),
         "jobs": Command("jobs:jobs", "List the jobs.", "jobs"),
         "show": Command("jobs:show", "Print a job's recipe with every default.", "show train"),
-        "revisions": Command("jobs:revisions", "List the revisions of a job, or print one.", "revisions train 2"),
+        "revisions": Command(
+            "jobs:revisions", "List the revisions of a job, or print the recipe of one.", "revisions train 2"
+        ),
         "delete": Command("jobs:delete", "Delete a job; its runs stay.", "delete train"),
         "schema": Command("jobs:schema", "Print the JSON Schema of recipes.", "schema > recipe.schema.json"),
     },
