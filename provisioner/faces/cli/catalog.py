@@ -58,7 +58,7 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         "top": Command("top:top", "Show unfinished runs, updated each second.", "top"),
         "machines": Command("watching.machines:machines", "List the machines that are not terminated.", "machines"),
         "logs": Command("runs:logs", "Print a run's log.", "logs 1f3c --follow"),
-        "open": Command("watching.opening:open_page", "Open the page of a job or a run in a browser.", "open train"),
+        "open": Command("watching.opening:open_page", "Open the page of a job or a run.", "open train"),
         "receipt": Command("runs:receipt", "Show where a run's time and money went.", "receipt 1f3c --waterfall"),
         "usage": Command(
             "cost.usage:usage", "Show machine-hours and dollars of a period, by group.", "usage --by owner,job --csv"
