@@ -48,15 +48,15 @@ def test_usage_equals_the_history_of_the_double(tmp_path: Path, monkeypatch: pyt
         known, total = defaultdict[str, float](float), 0.0
         machines = whole.double.machines()
         for bill in billed(machines, lambda offer, _: SPOT if offer.market == "spot" else ON_DEMAND, 100 * GIB):
-            run = store.run(owners[bill.instance_id])
-            assert run
-            known[run.owner] += bill.dollars + bill.disk_dollars
+            # A machine whose launch was answered too late works for no run.
+            run = store.run(owners[bill.instance_id]) if bill.instance_id in owners else None
+            known[run.owner if run else ""] += bill.dollars + bill.disk_dollars
             total += bill.dollars + bill.disk_dollars
         outcomes = Counter(node.verdict.outcome for run in every for node in store.nodes(run.id) if node.verdict)
         assert outcomes[Outcome.INTERRUPTED] > 0
         assert outcomes[Outcome.FAILED] > 0
         found = whole.service.usage.read(UsageQuery(("owner",)))
-        assert {row.group[0] for row in found.rows} == set(OWNERS)
+        assert {row.group[0] for row in found.rows} == set(known) >= set(OWNERS)
         for row in found.rows:
             assert abs(row.final.total - known[row.group[0]]) < CENT
         assert abs(found.final.total - total) < CENT
