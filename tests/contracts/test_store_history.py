@@ -87,7 +87,7 @@ def test_revisions_of_a_deleted_job_are_deleted(store: Store) -> None:
 
 
 def test_oldest_revisions_of_an_owner_make_room_for_new_ones(store: Store) -> None:
-    """Large recipes of many jobs are bounded too, and nobody has to delete a job because it was applied often."""
+    """The bytes of all revisions of an owner are bounded, and `apply` still works at this bound."""
     large = "x" * (KEPT_BYTES // 40)
     store.save([replace(revision(1, "j9"), owner="bob"), revision(1, "j1"), revision(1, "j2", large)])
     for number in range(2, 45):

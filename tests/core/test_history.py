@@ -13,7 +13,7 @@ def past(outcome: Outcome | None = Outcome.SUCCEEDED, seconds: float = 60.0) -> 
 
 
 def test_reliability_is_the_share_of_runs_that_succeeded() -> None:
-    """A lost or interrupted run did not do its work, whoever is to blame."""
+    """A lost or interrupted run counts as a failure, because its command was not completed."""
     runs = [past(), past(), past(Outcome.FAILED), past(Outcome.INTERRUPTED)]
     assert reliability(runs) == 0.5
 

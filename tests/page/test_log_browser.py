@@ -1,4 +1,4 @@
-"""The log panel in a browser: it follows, pauses, jumps and searches, and never moves what is read."""
+"""The log panel in a browser: it follows, pauses, jumps and searches, and new lines do not move the visible ones."""
 
 import re
 from collections.abc import Iterator

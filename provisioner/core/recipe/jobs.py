@@ -10,8 +10,8 @@ from typing import Any
 
 #: The version of Saturn Cloud's schema that recipes follow.
 SCHEMA = "2025.10.01"
-#: Number of revisions of a job that are stored, and bytes of all revisions of an owner. The oldest are deleted: nobody
-#: should have to delete jobs because they were applied often.
+#: Maximum number of stored revisions of a job, and of bytes of all revisions of an owner. Beyond this, the oldest
+#: revisions are deleted and `apply` still works: otherwise users who apply often would have to delete jobs.
 KEPT_REVISIONS, KEPT_BYTES = 100, 16 << 20
 
 

@@ -1,4 +1,4 @@
-"""The contract for lists of jobs, and for what was of a job."""
+"""The contract for lists of jobs, and for a job's past runs and revisions."""
 
 from typing import Protocol
 

@@ -70,7 +70,7 @@ def run_usage(store: Store, run: Run, held: Sequence[Assignment], now: float) ->
 
 
 def _versioned(store: Store, items: Sequence[MachineUsage]) -> tuple[MachineUsage, ...]:
-    """Return the usage with the versions of what is stored, which it replaces."""
+    """Return the usage with the versions of the stored records, so that saving it replaces them."""
     known = {each.id: each.version for each in store.usages([each.id for each in items])}
     return tuple(replace(each, version=known.get(each.id, 0)) for each in items)
 

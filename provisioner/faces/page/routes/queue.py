@@ -1,4 +1,4 @@
-"""The page of waiting runs: why each waits, what was tried, and when it is tried next."""
+"""The page of waiting runs: the cause of each wait, the refused offers, and the time of the next try."""
 
 from typing import Annotated, Any
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import Query
+from fastapi import Depends, Query
 from starlette.responses import Response
 
 from provisioner.core.cloud.caps.budget import date, day_of
@@ -62,21 +62,17 @@ class Choice:
         return urlencode({name: value for name, value in told.items() if value})
 
 
-def _choice(by: str, tag: str, owner: str, first: str, last: str) -> Choice:
+async def _choice(by: Text = "owner", tag: Text = "", owner: Text = "", first: From = "", last: Until = "") -> Choice:
+    """Return the choice in the request's query; a group that is not known counts as `owner`."""
     known = by if by in DIMENSIONS or (by == "tag" and tag.strip()) else "owner"
     return Choice(known, tag.strip(), owner.strip(), first.strip(), last.strip())
 
 
+Chosen = Annotated[Choice, Depends(_choice)]
+
+
 @router.get("/usage")
-def usage(
-    visit: Visiting,
-    by: Text = "owner",
-    tag: Text = "",
-    owner: Text = "",
-    since: From = "",
-    until: Until = "",
-) -> Response:
-    choice = _choice(by, tag, owner, since, until)
+def usage(visit: Visiting, choice: Chosen) -> Response:
     found = visit.control.usage.read(choice.query(choice.dimension))
     long = (dt.date.fromisoformat(found.last) - dt.date.fromisoformat(found.first)).days >= DAYS
     by_time = visit.control.usage.read(choice.query("month" if long else "day", "use"))
@@ -97,15 +93,7 @@ def usage(
 
 
 @router.get("/usage.csv")
-def usage_file(
-    visit: Visiting,
-    by: Text = "owner",
-    tag: Text = "",
-    owner: Text = "",
-    since: From = "",
-    until: Until = "",
-) -> Response:
-    choice = _choice(by, tag, owner, since, until)
+def usage_file(visit: Visiting, choice: Chosen) -> Response:
     found = visit.control.usage.read(choice.query(choice.dimension))
     name = f"usage-{found.first}-{found.last}.csv"
     headers = {**HEADERS, "content-disposition": f'attachment; filename="{name}"'}

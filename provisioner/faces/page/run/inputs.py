@@ -20,7 +20,7 @@ class Inputs:
     #: Name and text of other parts: image, repositories, machine.
     facts: tuple[tuple[str, str], ...]
     recipe: str
-    #: Whether the recipe is longer than what is shown.
+    #: Whether the page shows only the beginning of the recipe.
     cut: bool
     #: Names of the fields in which the run differs from its job's revision: inputs of its start.
     changed: tuple[str, ...]
