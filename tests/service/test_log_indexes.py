@@ -89,3 +89,18 @@ def test_run_started_while_a_log_is_indexed_is_launched_after_one_step(
     monkeypatch.setattr(Counted, "get", counted)
     attacked.drive(lambda: bool(started) and attacked.run(started[0]).state is not State.QUEUED)  # type: ignore[arg-type]
     assert reads - 100 <= indexes.AT_ONCE
+
+
+def test_fault_of_the_index_is_logged_and_does_not_end_the_daemon(
+    attacked: Attacked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attacked.end(chunks=100)
+    told, passes = list[str](), list[object]()
+    monkeypatch.setattr(attacked.world.installation.journal, "complain", lambda text, *_, **__: told.append(text))
+
+    def broken(*_: object) -> object:
+        raise RuntimeError("wrong sum")
+
+    monkeypatch.setattr(indexes.Indexes, "content", broken)
+    attacked.loop.run(lambda: bool(told) or len(passes) > 200, passes.append)
+    assert told == ["a log was not indexed: RuntimeError('wrong sum')"]

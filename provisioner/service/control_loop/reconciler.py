@@ -246,7 +246,11 @@ class Reconciler:
             return True
         try:
             return self._archive.index()
-        except Exception:  # noqa: BLE001 - the stream's first reader makes its index, and sees the error
+        except CloudError:
+            # The stream's first reader makes its index, and sees the error.
+            return False
+        except Exception as error:  # noqa: BLE001 - a fault of the index must not end the daemon
+            self._installation.journal.complain(f"a log was not indexed: {error!r}", self._installation.clock.now())
             return False
 
     def _collect_groups(self, current: Pass) -> None:
