@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -49,10 +49,13 @@ class Visit:
     control: OnBehalf
     #: The token that proves that a form was made for this session.
     csrf: str
-    #: The fields of the form, with the last value of each name; empty for a GET.
-    form: Mapping[str, str]
-    #: All fields of the form, in order.
+    #: All fields of the form, in order; empty for a GET.
     fields: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def form(self) -> Mapping[str, str]:
+        """The fields of the form, with the last value of each name."""
+        return dict(self.fields)
 
     def page(self, template: str, status: int = 200, **values: Any) -> Response:
         """Return a page; its template extends base.html."""
@@ -158,18 +161,18 @@ async def visiting(request: Request) -> Visit:
     except Denied as error:
         query = f"?{request.url.query}" if request.url.query else ""
         raise LoginNeeded(str(error), f"{request.url.path}{query}") from error
-    return Visit(request, server, caller, server.service.on_behalf(caller), csrf_of(secret), {})
+    return Visit(request, server, caller, server.service.on_behalf(caller), csrf_of(secret))
 
 
 async def changing(request: Request) -> Visit:
     """Return the visit of a request that changes something. Raises Forbidden if a page of another site made it."""
     found = await visiting(request)
     check_origin(request)
-    fields = await fields_of(request)
-    shown = request.headers.get(CSRF_HEADER) or dict(fields).get(CSRF_FIELD, "")
+    found = replace(found, fields=await fields_of(request))
+    shown = request.headers.get(CSRF_HEADER) or found.form.get(CSRF_FIELD, "")
     if not hmac.compare_digest(shown.encode(), found.csrf.encode()):
         raise Forbidden("the form is out of date: load the page again, and repeat the change")
-    return Visit(found.request, found.server, found.caller, found.control, found.csrf, dict(fields), fields)
+    return found
 
 
 #: For pages, live parts and streams.
